@@ -1,0 +1,75 @@
+"""Between arrays [network, ...] and groups of networks side by side in vector lanes [group, ..., lane]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mcrace.compiled import compiled
+from mcrace.kernels.tiles import BYTES
+
+GATES = {16: np.uint16, 8: np.uint8}  # one gate bit a lane
+
+
+def lane_count(dtype: np.dtype) -> int:
+    """Networks in a vector: 16 of float32, 8 of float64."""
+    return BYTES // np.dtype(dtype).itemsize
+
+
+def padded(size: int, tile: int) -> int:
+    """The next multiple of a tile."""
+    return -(-size // tile) * tile
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that start at a whole vector, so that no load straddles two cache lines."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.zeros(size + BYTES, np.uint8)
+    start = -room.ctypes.data % BYTES
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+@compiled
+def _pack(array, out):
+    lanes = out.shape[3]
+    for i in range(array.shape[0]):
+        for a in range(array.shape[1]):
+            for k in range(array.shape[2]):
+                out[i // lanes, a, k, i % lanes] = array[i, a, k]
+
+
+@compiled
+def _unpack(lanes_array, out):
+    lanes = lanes_array.shape[3]
+    for i in range(out.shape[0]):
+        for a in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                out[i, a, k] = lanes_array[i // lanes, a, k, i % lanes]
+
+
+def pack(array: np.ndarray, rows: int, dtype: np.dtype) -> np.ndarray:
+    """Arrays [network, row, col] as [group, row, col, lane], rows and the last group padded with zeros."""
+    lanes = lane_count(dtype)
+    out = aligned((-(-len(array) // lanes), rows, array.shape[2], lanes), dtype)
+    _pack(array, out)
+    return out
+
+
+def unpack(lanes_array: np.ndarray, networks: int, rows: int, dtype: np.dtype | None = None) -> np.ndarray:
+    """The arrays [network, row, col] that were packed."""
+    out = np.empty((networks, rows, lanes_array.shape[2]), dtype or lanes_array.dtype)
+    _unpack(lanes_array, out)
+    return out
+
+
+def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and labels, shared by all networks or of each, padded with zeros to `room`."""
+    if X.ndim == 3:
+        return pack(X, room, dtype), pack(y[:, :, None], room, dtype)[:, :, 0]
+    out_X, out_y = aligned((room, X.shape[1]), dtype), aligned((room,), dtype)
+    out_X[: len(X)], out_y[: len(y)] = X, y
+    return out_X, out_y
+
+
+def lane_flags(bits: np.ndarray, lanes: int, networks: int) -> np.ndarray:
+    """Bits of groups [group] as truths of networks [network]."""
+    return (bits[:, None] >> np.arange(lanes) & 1).astype(bool).reshape(-1)[:networks]

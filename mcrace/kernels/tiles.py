@@ -1,0 +1,373 @@
+"""Register tiles: small arrays of literal shape that live in registers, every entry a vector with one lane a network.
+
+`load` a tile from a matrix, compute with it as in NumPy (shapes broadcast), `store` it.  A matrix is a view of memory
+with `rows`, `cols` and a free transpose `T`, of one of two kinds, where `start` counts entries:
+
+    own(array, start, rows, cols)      an entry is a vector: every network its own number, or its own gate bit
+    shared(array, start, rows, cols)   an entry is one number for all networks
+
+Nothing here knows of layers.  No operation mixes lanes unless it says so, so no network can notice its neighbours.
+This is the only module that builds LLVM code; vectors are 64 bytes, and LLVM splits them where registers are smaller.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils, errors
+from numba.extending import intrinsic, make_attribute_wrapper, models, overload, overload_attribute, register_model
+
+BYTES = 64
+BIT, INT = types.boolean, ir.IntType(32)
+SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir.IntType(1),
+          types.uint8: ir.IntType(8), types.uint16: ir.IntType(16), types.int32: INT, types.int64: ir.IntType(64)}
+WHOLE = {16: types.int32, 8: types.int64}  # integers as wide as the numbers, by lanes
+
+inline = njit(error_model="numpy", boundscheck=False, forceinline=True)
+
+
+# ------------------------------------------------------------------------------------------------- tiles
+
+
+class Tile(types.Type):
+    """rows x cols vectors of `lanes` numbers, as one LLVM aggregate (which becomes registers)."""
+
+    def __init__(self, dtype, lanes, rows, cols):
+        self.dtype, self.lanes, self.rows, self.cols = dtype, lanes, rows, cols
+        super().__init__(f"Tile({dtype}x{lanes}, {rows}x{cols})")
+
+    def shaped(self, rows, cols, dtype=None):
+        return Tile(dtype or self.dtype, self.lanes, rows, cols)
+
+    @property
+    def vector(self):
+        return ir.VectorType(SCALAR[self.dtype], self.lanes)
+
+    @property
+    def whole(self):
+        """Vectors of integers as wide as the numbers."""
+        return ir.VectorType(ir.IntType(self.dtype.bitwidth), self.lanes)
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager, tile):
+        super().__init__(manager, tile, ir.ArrayType(tile.vector, tile.rows * tile.cols))
+
+
+def constant(vector, value):
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def splat(builder, scalar, vector):
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, INT(0))
+    return builder.shuffle_vector(first, first, constant(ir.VectorType(INT, vector.count), 0))
+
+
+def entries(context, builder, typ, value, like):
+    """A function (row, col) -> vector that broadcasts a tile, or a number, to any shape."""
+    if not isinstance(typ, Tile):
+        vector = splat(builder, context.cast(builder, value, typ, like.dtype), like.vector)
+        return lambda r, c: vector
+    return lambda r, c: builder.extract_value(value, r % typ.rows * typ.cols + c % typ.cols)
+
+
+def build(builder, tile, entry):
+    """The tile whose entries are entry(row, col)."""
+    value = ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.cols), ir.Undefined)
+    for r in range(tile.rows):
+        for c in range(tile.cols):
+            value = builder.insert_value(value, entry(r, c), r * tile.cols + c)
+    return value
+
+
+def broadcast(args):
+    tiles = [a for a in args if isinstance(a, Tile)]
+    like = next((t for t in tiles if t.dtype != BIT), tiles[0])
+    return like.shaped(max(t.rows for t in tiles), max(t.cols for t in tiles))
+
+
+def elementwise(emit, arity, dtype=None):
+    """A tile operation from one on vectors: emit(builder, tile, *vectors) -> vector."""
+
+    def typed(*args):
+        if not any(isinstance(a, Tile) for a in args):
+            return None
+        like = broadcast(args)
+        out = like.shaped(like.rows, like.cols, dtype)
+
+        def codegen(context, builder, sig, values):
+            get = [entries(context, builder, t, v, like) for t, v in zip(sig.args, values)]
+            return build(builder, out, lambda r, c: emit(builder, like, *[g(r, c) for g in get]))
+
+        return out(*args), codegen
+
+    if arity == 1:
+        return intrinsic(lambda context, a: typed(a))
+    if arity == 2:
+        return intrinsic(lambda context, a, b: typed(a, b))
+    return intrinsic(lambda context, a, b, c: typed(a, b, c))
+
+
+def call(builder, tile, name, *vectors):
+    """An LLVM intrinsic function on vectors."""
+    kind = ir.FunctionType(tile.vector, [tile.vector] * len(vectors))
+    name = f"llvm.{name}.v{tile.lanes}f{tile.dtype.bitwidth}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), vectors)
+
+
+def llvm(name, arity):
+    return elementwise(lambda builder, tile, *vectors: call(builder, tile, name, *vectors), arity)
+
+
+fma = llvm("fma", 3)  # a*b + c, rounded once
+root = llvm("sqrt", 1)
+rint = llvm("rint", 1)
+size = llvm("fabs", 1)
+where = elementwise(lambda b, t, on, x, y: b.select(on, x, y), 3)
+
+for _symbol, _emit, _dtype in (
+    (operator.add, lambda b, t, x, y: b.fadd(x, y), None),
+    (operator.sub, lambda b, t, x, y: b.fsub(x, y), None),
+    (operator.mul, lambda b, t, x, y: b.fmul(x, y), None),
+    (operator.truediv, lambda b, t, x, y: b.fdiv(x, y), None),
+    (operator.gt, lambda b, t, x, y: b.fcmp_ordered(">", x, y), BIT),
+    (operator.le, lambda b, t, x, y: b.fcmp_ordered("<=", x, y), BIT),
+):
+
+    def _bind(op=elementwise(_emit, 2, _dtype)):
+        def overloaded(a, b):
+            if isinstance(a, Tile) or isinstance(b, Tile):
+                return lambda a, b: op(a, b)
+            return None
+
+        return overloaded
+
+    overload(_symbol)(_bind())
+
+
+@intrinsic
+def dot(context, a, b, c):
+    """c plus the products a*b summed, in order, along the axes where c has size 1."""
+    wide = broadcast((a, b))
+
+    def codegen(context, builder, sig, values):
+        x, y, start = (entries(context, builder, t, v, wide) for t, v in zip((a, b, c), values))
+        total = {}
+        for r in range(wide.rows):
+            for k in range(wide.cols):
+                at = r % c.rows, k % c.cols
+                total[at] = call(builder, c, "fma", x(r, k), y(r, k), total.get(at) or start(r, k))
+        return build(builder, c, lambda r, k: total[r, k])
+
+    return c(a, b, c), codegen
+
+
+@intrinsic
+def transpose(context, a):
+    def codegen(context, builder, sig, values):
+        get = entries(context, builder, a, values[0], a)
+        return build(builder, sig.return_type, lambda r, c: get(c, r))
+
+    return a.shaped(a.cols, a.rows)(a), codegen
+
+
+@overload_attribute(Tile, "T")
+def _tile_transposed(tile):
+    return lambda tile: transpose(tile)
+
+
+@overload_attribute(Tile, "bits")
+def _tile_bits(tile):
+    bits = tile.dtype.bitwidth
+    return lambda tile: bits
+
+
+# ------------------------------------------------------------------------------------------------- lanes as bits
+
+
+@intrinsic
+def lane_bits(context, tile):
+    """The bits of a 1x1 tile of truths as one integer, lane 0 the lowest."""
+
+    def codegen(context, builder, sig, values):
+        packed = builder.bitcast(builder.extract_value(values[0], 0), ir.IntType(tile.lanes))
+        return builder.zext(packed, ir.IntType(64))
+
+    return types.int64(tile), codegen
+
+
+@intrinsic
+def lanes_on(context, matrix, bits):
+    """The 1x1 tile of truths, one a lane of the matrix, whose bits are an integer's."""
+    out = Tile(BIT, matrix.lanes, 1, 1)
+
+    def codegen(context, builder, sig, values):
+        vector = builder.bitcast(builder.trunc(values[1], ir.IntType(out.lanes)), out.vector)
+        return build(builder, out, lambda r, c: vector)
+
+    return out(matrix, types.int64), codegen
+
+
+# ------------------------------------------------------------------------------------------------- matrices
+
+
+class Matrix(types.Type):
+    """A strided view of memory; `own` entries are vectors (or a gate bit a lane), `shared` ones are numbers."""
+
+    def __init__(self, dtype, own):
+        self.dtype, self.own = dtype, own
+        bits = dtype.bitwidth
+        self.gates = dtype in (types.uint8, types.uint16)
+        self.lanes = bits if self.gates else BYTES * 8 // bits
+        self.step = bits // 8 * (self.lanes if own and not self.gates else 1)
+        super().__init__(f"Matrix({dtype}, own={own})")
+
+    def tile(self, *sizes):
+        rows, cols = (s.literal_value for s in sizes)
+        return Tile(BIT if self.gates else self.dtype, self.lanes, rows, cols)
+
+
+@register_model(Matrix)
+class _MatrixModel(models.StructModel):
+    def __init__(self, manager, matrix):
+        intp = types.intp
+        members = [("data", types.voidptr), ("rows", intp), ("cols", intp), ("down", intp), ("across", intp)]
+        super().__init__(manager, matrix, members)
+
+
+for _name in "rows", "cols":
+    make_attribute_wrapper(Matrix, _name, _name)
+
+
+def _viewer(is_own):
+    @intrinsic
+    def view(context, array, start, rows, cols):
+        matrix = Matrix(array.dtype, is_own)
+
+        def codegen(context, builder, sig, values):
+            out = cgutils.create_struct_proxy(matrix)(context, builder)
+            data = builder.bitcast(context.make_array(array)(context, builder, values[0]).data, cgutils.voidptr_t)
+            step = values[1].type(matrix.step)
+            out.data = builder.gep(data, [builder.mul(values[1], step)])
+            out.rows, out.cols, out.down, out.across = values[2], values[3], builder.mul(values[3], step), step
+            return out._getvalue()
+
+        return matrix(array, types.intp, types.intp, types.intp), codegen
+
+    return view
+
+
+own, shared = _viewer(True), _viewer(False)
+
+
+@intrinsic
+def _flip(context, matrix):
+    def codegen(context, builder, sig, values):
+        a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (values[0], None))
+        out.data, out.rows, out.cols, out.down, out.across = a.data, a.cols, a.rows, a.across, a.down
+        return out._getvalue()
+
+    return matrix(matrix), codegen
+
+
+@overload_attribute(Matrix, "T")
+def _matrix_transposed(matrix):
+    return lambda matrix: _flip(matrix)
+
+
+def _addresses(context, builder, matrix, values):
+    """A function (row, col) -> pointer to the entry [i+row, j+col]."""
+    m, i, j = cgutils.create_struct_proxy(matrix)(context, builder, values[0]), values[1], values[2]
+    start = builder.gep(m.data, [builder.add(builder.mul(i, m.down), builder.mul(j, m.across))])
+
+    def address(r, c):
+        return builder.gep(start, [builder.add(builder.mul(i.type(r), m.down), builder.mul(i.type(c), m.across))])
+
+    return address
+
+
+def need_literal(args, first):
+    """Have Numba compile the caller anew, with literal sizes, if these are not."""
+    loose = {n for n, a in enumerate(args) if n >= first and not isinstance(a, types.IntegerLiteral)}
+    if loose:
+        raise errors.ForceLiteralArg(loose)
+
+
+@intrinsic(prefer_literal=True)
+def load(context, matrix, i, j, rows, cols):
+    """The tile matrix[i:i+rows, j:j+cols]."""
+    need_literal((matrix, i, j, rows, cols), 3)
+    tile = matrix.tile(rows, cols)
+    memory = tile.vector if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
+
+    def codegen(context, builder, sig, values):
+        at = _addresses(context, builder, matrix, values)
+
+        def entry(r, c):
+            value = builder.load(builder.bitcast(at(r, c), memory.as_pointer()))
+            value.align = matrix.dtype.bitwidth // 8
+            if matrix.gates:
+                return builder.bitcast(value, tile.vector)
+            return value if matrix.own else splat(builder, value, tile.vector)
+
+        return build(builder, tile, entry)
+
+    return tile(matrix, types.intp, types.intp, rows, cols), codegen
+
+
+@intrinsic
+def store(context, matrix, i, j, tile):
+    """matrix[i:i+rows, j:j+cols] = tile; a shared matrix takes the number of lane 0."""
+    memory = tile.vector if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
+
+    def codegen(context, builder, sig, values):
+        at, get = _addresses(context, builder, matrix, values), entries(context, builder, tile, values[3], tile)
+        for r in range(tile.rows):
+            for c in range(tile.cols):
+                entry = get(r, c)
+                value = builder.bitcast(entry, memory) if matrix.own else builder.extract_element(entry, INT(0))
+                builder.store(value, builder.bitcast(at(r, c), memory.as_pointer())).align = matrix.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(matrix, types.intp, types.intp, tile), codegen
+
+
+@intrinsic(prefer_literal=True)
+def zeros(context, matrix, rows, cols):
+    """A tile of zeros, of the numbers of a matrix."""
+    need_literal((matrix, rows, cols), 1)
+    tile = matrix.tile(rows, cols)
+    nothing = ir.Constant(ir.ArrayType(tile.vector, rows.literal_value * cols.literal_value), None)
+    return tile(matrix, rows, cols), lambda *_: nothing
+
+
+# ------------------------------------------------------------------------------------------------- loops
+
+
+@inline
+def sweep(body, count, carry, args):
+    """carry = body(start, size, carry, args) over 0..count in literal sizes: fives, then what is left."""
+    for k in range(0, count - 4, 5):
+        carry = body(k, 5, carry, args)
+    left = count % 5
+    if left == 4:
+        carry = body(count - 4, 4, carry, args)
+    if left == 3:
+        carry = body(count - 3, 3, carry, args)
+    if left == 2:
+        carry = body(count - 2, 2, carry, args)
+    if left == 1:
+        carry = body(count - 1, 1, carry, args)
+    return carry
+
+
+@inline
+def product(A, i, rows, B, j, cols):
+    """The tile A[i:i+rows] @ B[:, j:j+cols]."""
+    c = zeros(A, rows, cols)
+    for k in range(A.cols):
+        c = fma(load(A, i, k, rows, 1), load(B, k, j, 1, cols), c)
+    return c

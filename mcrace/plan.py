@@ -1,0 +1,105 @@
+"""Cells and seeds -> shards with stable identities, and what they will cost.  Pure: nothing here touches a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mcrace.observe import OBSERVABLES
+from mcrace.study import Cell, Config, Study, recording_steps
+from mcrace.tasks import TASKS
+from mcrace.training import Wanted
+
+ENGINE = 1  # raised whenever the bits of any network change
+SHARD_SECONDS = 15.0  # of a shard in which every network takes all its steps
+NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
+MAX_SHARD = 4096
+BATCH_BYTES = 1 << 26  # of networks that train together
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Seeds first ... stop-1 of a cell: what one task computes.
+
+    Everything that a worker needs is here, and plain: it is sent to other processes and machines.
+    """
+
+    cell: str
+    identity: str
+    config: dict[str, Any]
+    entropy: int
+    first: int
+    stop: int
+    batch: int
+    data: str
+
+    @property
+    def name(self) -> str:
+        """What the shard is called in messages."""
+        return f"{self.cell} seeds {self.first}-{self.stop - 1}"
+
+
+def identity(config: Config, entropy: int) -> str:
+    """The hash that says whether two cells compute the same networks: whatever decides a bit, and nothing else."""
+    content = {"engine": ENGINE, "entropy": entropy, "task_version": TASKS[config.task.kind].version, **config.plain()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def flops_per_step(config: Config) -> float:
+    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md (PERFORMANCE.md)."""
+    N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
+    return 4.0 * N * m * d + 6 * N * m + 4 * m * d
+
+
+def bytes_per_network(config: Config) -> int:
+    """Memory of one network while it trains: weights, those kept at states, samples, and the snapshot in float64."""
+    N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
+    number = np.dtype(config.training.dtype).itemsize
+    kept = sum(bool(names) for names in Wanted.parse(config.record.observables).states.values())
+    samples = N * d * (16 + number) if config.task.fresh else 0
+    return int(m * d * (number * (1 + kept) + 32) + samples + 8 * N)
+
+
+def shard_size(config: Config) -> int:
+    """Networks in a shard, a multiple of 16: a pure function of the configuration."""
+    seconds = config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
+    return int(min(MAX_SHARD, max(16, SHARD_SECONDS / seconds // 16 * 16)))
+
+
+def batch_size(config: Config) -> int:
+    """Networks that train together, a multiple of 16."""
+    return int(min(1024, max(16, BATCH_BYTES // bytes_per_network(config) // 16 * 16)))
+
+
+def stored_bytes_per_network(config: Config) -> int:
+    """What one network takes on the disk, before compression."""
+    wanted = Wanted.parse(config.record.observables)
+    m, d = sum(config.network.hidden), config.task.inputs()
+    sizes = {"neuron": m, "input": d, "sample": config.task.samples}
+    times = len(recording_steps(config.record.times, config.training.steps))
+    total = 40 + 8 * len(wanted.states)
+    at = {name for names in wanted.states.values() for name in names}
+    for names, entries in ((wanted.grid, times), (at, len(wanted.states))):
+        for name in names:
+            observable = OBSERVABLES[name]
+            total += entries * int(np.prod([sizes[s] for s in observable.dims])) * (4 if observable.dtype is int else 8)
+    weights = {"none": 0, "ends": 2, "all": times}[config.record.weights]
+    return total + 8 * weights * m * (d + 1)
+
+
+def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: int | None, data: str) -> list[Shard]:
+    """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on."""
+    size = size or shard_size(cell.config)
+    name, batch = identity(cell.config, study.entropy), batch_size(cell.config)
+    found = []
+    for begin, end in missing:
+        here = begin
+        while here < end:
+            cut = min(end, cell.seeds.first + ((here - cell.seeds.first) // size + 1) * size)
+            found.append(Shard(cell.name, name, cell.config.plain(), study.entropy, here, cut, batch, data))
+            here = cut
+    return found

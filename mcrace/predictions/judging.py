@@ -1,0 +1,75 @@
+"""All predictions of a study on its results, corrected for their number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcrace.errors import StudyError
+from mcrace.predictions.base import PREDICTIONS, Evidence, Options, Prediction, Verdict
+from mcrace.results import CellResults, Results, open_results
+from mcrace.statistics import benjamini_hochberg, holm
+from mcrace.study import validated
+
+
+def with_options(name: str, table: dict[str, Any]) -> tuple[Prediction, Options]:
+    """A prediction and its options as they stand in a study file.
+
+    Raises
+    ------
+    StudyError
+        If there is no such prediction, or an option is wrong.
+    """
+    try:
+        found = PREDICTIONS[name]
+    except StudyError as error:
+        raise StudyError(f"predictions.{name}: {error}") from None
+    return found, validated(found.options, table, f"predictions.{name}")
+
+
+def test(results: Results | str | Path, predictions: dict[str, dict[str, Any]] | None = None) -> list[Verdict]:
+    """Judge the predictions of a study on its results.
+
+    Parameters
+    ----------
+    results : Results, or a path to a results file or directory
+    predictions : dict, optional
+        Names with their options, instead of those in the study: other margins, say.
+
+    Returns
+    -------
+    list of Verdict
+        The primary verdict of each prediction and cell first.  p-values are adjusted by Holm over the primary ones,
+        by Benjamini and Hochberg over the others.
+    """
+    if not isinstance(results, Results):
+        results = open_results(results)
+    study = results.study
+    cells = list(results)
+    verdicts = []
+    for name, table in (study.predictions if predictions is None else predictions).items():
+        found, options = with_options(name, table)
+        for cell in cells:
+            if cell.attributes["role"] == "main":
+                verdicts += found.judge(_evidence(study.entropy, cell, cells, options), options)
+    return _adjusted(verdicts)
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def _evidence(entropy: int, main: CellResults, cells: list[CellResults], options: Options) -> Evidence:
+    by_name = {cell.name: cell for cell in cells}
+    half = [c for c in cells if c.attributes["role"] == "half-step" and c.attributes["of"] == main.name]
+    return Evidence(entropy, main, by_name.get(options.control), half[0] if half else None)
+
+
+def _adjusted(verdicts: list[Verdict]) -> list[Verdict]:
+    for primary, adjust in ((True, holm), (False, benjamini_hochberg)):
+        places = [k for k, v in enumerate(verdicts) if v.primary == primary and np.isfinite(v.p)]
+        for place, p in zip(places, adjust(np.array([verdicts[k].p for k in places]))):
+            verdicts[place] = replace(verdicts[place], p_adjusted=float(p))
+    return verdicts

@@ -1,0 +1,120 @@
+"""racing: the neurons whose start is aligned with the drift win the race for norm (text R; THEORY.md, racing)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from pydantic import Field
+
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
+from mcrace.results import CellResults
+from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
+
+END = "level=0.1"
+LEAST_COSINE = -0.95
+LAZY_SLOPE, HIGH_RANK, LOW_RANK = 0.5, 0.6, 0.3
+
+
+class RacingOptions(Options):
+    """Options of the prediction."""
+
+    margin: float = Field(0.1, gt=0, lt=1, description="half width of the margin of the slope round 1")
+
+
+@prediction("racing")
+class Racing(Prediction):
+    """In a balanced start at small scale, a neuron's norm product a = |v||w| grows by the time T at which a tenth of the
+    loss is left as
+
+        log(a_T / a_0) = const + 2 log((1 + cos δ_0) / 2),
+
+    with one constant for the neurons of a sign: the start's angle to the drift decides the race.
+
+    Statistic: per network, the least-squares slope of log(a_T/a_0), centred within sign, on 2 log((1+cos δ_0)/2), over
+    neurons with cos δ_0 > -0.95 that are on at 0 and at T; the mean over networks; the law says 1.  Shuffling cos δ_0
+    within (network, sign) tests slope 0.  Controls: lazy networks (interval below 0.5), and cos δ_0 from shuffled labels.
+    Secondary: rank correlation of cos δ with a_T, and the exact score 2 log(cosh τ + cos δ_0 sinh τ) at τ = 1.
+    """
+
+    options = RacingOptions
+
+    def needs(self, options: RacingOptions) -> Needs:
+        start = ("cosine", "cosine_permuted", "norm_product", "output_weight")
+        end = ("norm_product", "active", "cluster")
+        return Needs((*(f"{n}@start" for n in start), *(f"{n}@{END}" for n in end), "norm_product@tau=1", "cosine@tau=1"))
+
+    def judge(self, evidence: Evidence, options: RacingOptions) -> list[Verdict]:
+        main = evidence.main
+        if not main.config["network"]["init"]["balanced"] or main.config["network"]["init"]["ratio"] != 1:
+            return self.not_testable(evidence, "the law is for a balanced start (init.balanced = true, ratio = 1)")
+        margin = Margin(1 - options.margin, 1 + options.margin)
+        lazy_fails = lambda i: i.high < LAZY_SLOPE
+        slope = judge_mean(self, evidence, "slope of log growth on handicap", margin, growth_slopes, lazy_fails, primary=True)
+        shuffled = judge_mean(self, evidence, "slope, control: shuffled labels", margin, growth_slopes, lazy_fails,
+                              measure_control=lambda c: growth_slopes(c, "cosine_permuted"), control=main)
+        exact = judge_mean(self, evidence, "slope on the exact score at τ = 1", margin, exact_score_slopes, margin.misses)
+        ranks = Margin(low=HIGH_RANK)
+        low = lambda i: i.high <= LOW_RANK
+        rank = [judge_mean(self, evidence, f"rank correlation cos δ, a_T, at {label}", ranks, measure, low,
+                           measure_control=start_ranks)
+                for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0 in clusters", cluster_ranks))]
+        return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
+
+    def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:
+        """Whether the slope differs from 0 at all."""
+        x, y, strata = _growth_and_handicap(evidence.main, "cosine")
+        permuted = permuted_slopes(x, y, strata, evidence.rng(self.name, "permutation"))
+        p = permutation_p(slope.estimate, permuted)
+        low, high = np.quantile(permuted, [0.025, 0.975])
+        outside = Margin(low, high).misses(Interval(slope.estimate, slope.low, slope.high))
+        verdict = "supported" if outside and p <= 0.05 else "inconclusive"
+        return replace(slope, statistic="slope is not 0 (999 permutations)", primary=False, p=p, verdict=verdict,
+                       margin=Margin(), control=None, half_step_change=float("nan"),
+                       note=f"permuted slopes: 95 % within {low:.2g} and {high:.2g}")
+
+
+def _signs(cell: CellResults) -> np.ndarray:
+    return (cell.at("output_weight", "start") > 0).astype(np.int64)
+
+
+def _log_growth(cell: CellResults, state: str) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(cell.at("norm_product", state) / cell.at("norm_product", "start"))
+
+
+def _growth_and_handicap(cell: CellResults, cosine: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """2 log((1+cos δ_0)/2) and log(a_T/a_0) [network, neuron], NaN for neurons left out, and signs as strata."""
+    cosines = cell.at(cosine, "start")
+    used = (cosines > LEAST_COSINE) & (cell.at("active", END) == 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        handicap = np.where(used, 2 * np.log((1 + cosines) / 2), np.nan)
+    return handicap, np.where(used, _log_growth(cell, END), np.nan), _signs(cell)
+
+
+def growth_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:
+    """The statistic, for each network."""
+    return slopes_within(*_growth_and_handicap(cell, cosine))
+
+
+def exact_score_slopes(cell: CellResults) -> np.ndarray:
+    """Slope of log(a(τ=1)/a_0) on 2 log(cosh 1 + cos δ_0 sinh 1) (THEORY.md, fixed-gate-race)."""
+    with np.errstate(invalid="ignore"):
+        score = 2 * np.log(np.cosh(1.0) + cell.at("cosine", "start") * np.sinh(1.0))
+    return slopes_within(score, _log_growth(cell, "tau=1"), _signs(cell))
+
+
+def start_ranks(cell: CellResults) -> np.ndarray:
+    """Rank correlation within sign of cos δ_0 and a_T."""
+    return spearman_within(cell.at("cosine", "start"), cell.at("norm_product", END), _signs(cell))
+
+
+def tau_ranks(cell: CellResults) -> np.ndarray:
+    """Rank correlation within sign of cos δ at τ = 1 and a_T."""
+    return spearman_within(cell.at("cosine", "tau=1"), cell.at("norm_product", END), _signs(cell))
+
+
+def cluster_ranks(cell: CellResults) -> np.ndarray:
+    """Rank correlation within sign and final cluster of cos δ_0 and a_T."""
+    clusters = np.maximum(cell.at("cluster", END), 0)
+    return spearman_within(cell.at("cosine", "start"), cell.at("norm_product", END), 2 * clusters + _signs(cell))

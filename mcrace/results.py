@@ -1,0 +1,163 @@
+"""Opening results: arrays by h5py, datasets by xarray, tidy tables by pandas.  Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mcrace import store
+from mcrace.errors import ResultsError, nearest
+from mcrace.study import Study, parse_study
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+RESULTS = "results.h5"
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """One cell of a results file; arrays are read when they are asked for."""
+
+    path: Path
+    name: str
+    attributes: dict[str, Any]
+
+    def __getitem__(self, variable: str) -> np.ndarray:
+        with store.opened(self.path) as file:
+            group = file["cells"][self.name]
+            if variable not in group:
+                raise ResultsError(f"{self.path}: cell {self.name} has no {variable!r}: {nearest(variable, group)}")
+            return store.read(group, variable, self.path)
+
+    def __contains__(self, variable: object) -> bool:
+        return variable in self.variables
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """The names of all variables."""
+        with store.opened(self.path) as file:
+            return tuple(file["cells"][self.name])
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """The states in the order of their dimension."""
+        return tuple(self["state"].tolist())
+
+    @property
+    def seeds(self) -> np.ndarray:
+        """Seeds of the networks, int64."""
+        return self["seed"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved tables task, network, training and record."""
+        return json.loads(self.attributes["config"])
+
+    def at(self, observable: str, state: str) -> np.ndarray:
+        """An observable at a state [seed, ...]; NaN, or -1, where a network did not reach it.
+
+        Raises
+        ------
+        ResultsError
+            If the file lacks the observable or the state.
+        """
+        if state not in self.states:
+            raise ResultsError(f"{self.path}: cell {self.name} has no state {state!r}: {nearest(state, self.states)}")
+        return self[f"{observable}_at"][:, self.states.index(state)]
+
+    def state_step(self, state: str) -> np.ndarray:
+        """The first step of a state [seed]; -1: never."""
+        return self["state_step"][:, self.states.index(state)]
+
+    def to_xarray(self) -> xarray.Dataset:
+        """All variables with named dimensions and coordinates, in memory."""
+        import xarray
+
+        with xarray.open_dataset(self.path, group=f"cells/{self.name}", engine="h5netcdf") as data:
+            swept = [name for name in self.attributes.get("swept", "").split() if name in data]
+            return data.set_coords(["step", *swept]).load()
+
+    def to_table(self) -> pandas.DataFrame:
+        """One row a network: its seed, status, steps, and every observable without further dimensions."""
+        data = self.to_xarray()
+        columns = {"cell": self.name}
+        table = data[[n for n in data.data_vars if data[n].dims == ("seed",)]].to_dataframe().reset_index()
+        for name in data.data_vars:
+            if data[name].dims == ("seed", "state"):
+                for state in data["state"].values:
+                    table[f"{name}[{state}]"] = data[name].sel(state=state).values
+        return table.assign(**columns)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results file."""
+
+    path: Path
+    attributes: dict[str, Any]
+    cells: tuple[str, ...]
+
+    def cell(self, name: str) -> CellResults:
+        """One cell by its name.
+
+        Raises
+        ------
+        ResultsError
+            If there is none.
+        """
+        if name not in self.cells:
+            raise ResultsError(f"{self.path}: no cell {name!r}: {nearest(name, self.cells)}")
+        with store.opened(self.path) as file:
+            group = file["cells"][name]
+            store.check_attributes(group, self.path)
+            return CellResults(self.path, name, dict(group.attrs))
+
+    def __iter__(self) -> Iterator[CellResults]:
+        return (self.cell(name) for name in self.cells)
+
+    @property
+    def study(self) -> Study:
+        """The study that made the file, from the text in it."""
+        return parse_study(self.attributes["study"])
+
+    def to_datatree(self) -> xarray.DataTree:
+        """The whole file as a tree of datasets, in memory."""
+        import xarray
+
+        with xarray.open_datatree(self.path, engine="h5netcdf") as tree:
+            return tree.load()
+
+    def to_table(self) -> pandas.DataFrame:
+        """One row a network, all cells below each other."""
+        import pandas
+
+        return pandas.concat([cell.to_table() for cell in self], ignore_index=True)
+
+
+def open_results(path: str | Path) -> Results:
+    """Open a results file, or that of a results directory.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    ResultsError
+        If it is missing, truncated, damaged, of another version, or no results file at all.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / RESULTS
+    with store.opened(path) as file:
+        if "study" not in file.attrs or "cells" not in file:
+            raise ResultsError(f"{path}: is a file of mcrace, but no results file")
+        return Results(path, dict(file.attrs), tuple(file["cells"]))

@@ -1,0 +1,185 @@
+"""All randomness: (entropy, stream, network) -> numbers.  Nothing else draws.
+
+Words come from Philox 4x64-10 (Salmon et al., SC 2011), keyed by the entropy, with a counter of (block, stream, network):
+network i of a stream has the same numbers whoever computes it, in whatever order.  Normals are made from the words by
+Wichura's inverse (AS 241, 1988) with a logarithm of our own, so that no system library decides a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from mcrace.compiled import compiled
+
+STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4}
+SHARED = 2**63  # the network number of what all networks of a study share
+U64 = np.uint64
+
+
+@compiled
+def _multiply(a, b):
+    """High and low words of the 128-bit product."""
+    low = U64(0xFFFFFFFF)
+    half = U64(32)
+    a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half
+    p00, p01, p10 = a0 * b0, a0 * b1, a1 * b0
+    middle = (p00 >> half) + (p01 & low) + (p10 & low)
+    return a1 * b1 + (p01 >> half) + (p10 >> half) + (middle >> half), a * b
+
+
+@compiled
+def philox(key, block, stream, network, out):
+    """Fill `out` with the words of a stream from a block (of four words) on."""
+    done = 0
+    while done < len(out):
+        k0, k1 = key[0], key[1]
+        c0, c1, c2, c3 = U64(block), U64(stream), U64(network), U64(0)
+        for _ in range(10):
+            h0, l0 = _multiply(U64(0xD2E7470EE14C6C93), c0)
+            h1, l1 = _multiply(U64(0xCA5A826395121157), c2)
+            c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
+            k0 += U64(0x9E3779B97F4A7C15)
+            k1 += U64(0xBB67AE8584CAA73B)
+        for word in (c0, c1, c2, c3):
+            if done < len(out):
+                out[done] = word
+                done += 1
+        block += 1
+
+
+@compiled
+def _uniform(word):
+    """A number strictly between 0 and 1, a multiple of 2^-53 off by half a step."""
+    return (float(word >> U64(11)) + 0.5) * 2.0**-53
+
+
+@compiled
+def _log(x):
+    """Natural logarithm of a normal positive number, by its exponent and a series in (m-1)/(m+1)."""
+    exponent = 0
+    while x < 0.7071067811865476:
+        x *= 2.0
+        exponent -= 1
+    s = (x - 1.0) / (x + 1.0)
+    s2 = s * s
+    total = 0.0
+    for k in range(23, 0, -2):
+        total = total * s2 + 1.0 / k
+    return 2.0 * s * total + exponent * 0.6931471805599453
+
+
+@compiled
+def _ratio(top, bottom, r):
+    p, q = 0.0, 0.0
+    for k in range(7, -1, -1):
+        p = p * r + top[k]
+        q = q * r + bottom[k]
+    return p / q
+
+
+# Wichura (1988), algorithm AS 241, PPND16: the three ranges of the inverse normal distribution
+CENTRE = np.array([[3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+                    4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3],
+                   [1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+                    2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3]])
+NEAR = np.array([[1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+                  1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4],
+                 [1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+                  1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9]])
+FAR = np.array([[6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
+                 2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7],
+                [1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
+                 7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15]])
+
+
+@compiled
+def _normal(word):
+    q = _uniform(word) - 0.5
+    if abs(q) <= 0.425:
+        return q * _ratio(CENTRE[0], CENTRE[1], 0.180625 - q * q)
+    r = np.sqrt(-_log(0.5 - abs(q)))
+    x = _ratio(NEAR[0], NEAR[1], r - 1.6) if r <= 5.0 else _ratio(FAR[0], FAR[1], r - 5.0)
+    return x if q > 0 else -x
+
+
+@compiled
+def _normals(words, out):
+    for k in range(len(words)):
+        out[k] = _normal(words[k])
+
+
+@compiled
+def _shuffle(words, out):
+    """Fisher and Yates; the bias of the multiply-and-shift is below 2^-40 for a million items."""
+    for k in range(len(out)):
+        out[k] = k
+    for k in range(len(out) - 1, 0, -1):
+        other, _ = _multiply(words[k], U64(k + 1))
+        out[k], out[int(other)] = out[int(other)], out[k]
+
+
+class Stream:
+    """The numbers of one stream of one network, drawn in order.
+
+    Parameters
+    ----------
+    entropy : int
+        Root of every stream of a study, 0 to 2^128 - 1.
+    name : str
+        One of `STREAMS`.
+    network : int
+        Seed of the network, or `SHARED` for what all networks share.
+
+    Examples
+    --------
+    >>> Stream(7, "init", 3).normals(2).shape
+    (2,)
+    >>> bool((Stream(7, "init", 3).normals(5)[:2] == Stream(7, "init", 3).normals(2)).all())
+    True
+    """
+
+    def __init__(self, entropy: int, name: str, network: int) -> None:
+        self.key = np.array([entropy & (2**64 - 1), entropy >> 64], np.uint64)
+        self.stream, self.network = STREAMS[name], U64(network)
+        self.block = 0
+
+    def words(self, count: int) -> np.ndarray:
+        """The next raw words, uint64; each call starts at a block of four."""
+        out = np.empty(count, np.uint64)
+        philox(self.key, self.block, self.stream, self.network, out)
+        self.block += -(-count // 4)
+        return out
+
+    def normals(self, *shape: int) -> np.ndarray:
+        """Standard normal numbers, float64."""
+        out = np.empty(shape)
+        _normals(self.words(out.size), out.reshape(-1))
+        return out
+
+    def uniforms(self, *shape: int) -> np.ndarray:
+        """Numbers strictly between 0 and 1, float64."""
+        words = self.words(int(np.prod(shape)))
+        return (((words >> U64(11)).astype(float) + 0.5) * 2.0**-53).reshape(shape)
+
+    def signs(self, *shape: int) -> np.ndarray:
+        """+1 or -1 with equal chance, float64."""
+        words = self.words(int(np.prod(shape)))
+        return np.where(words >> U64(63), 1.0, -1.0).reshape(shape)
+
+    def permutation(self, count: int) -> np.ndarray:
+        """A random order of 0 ... count-1, int64."""
+        out = np.empty(count, np.int64)
+        _shuffle(self.words(count), out)
+        return out
+
+
+def generator(entropy: int, *names: str) -> np.random.Generator:
+    """A generator for the resampling of a test, by (entropy, prediction, cell).
+
+    >>> float(generator(1, "racing", "main").random()) == float(generator(1, "racing", "main").random())
+    True
+    """
+    digest = hashlib.sha256("\x00".join([str(entropy), *names]).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

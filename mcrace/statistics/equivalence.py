@@ -1,0 +1,72 @@
+"""Margins, intervals, and the tests of one against the other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The values that count as agreement, ends included; an end may be infinite.
+
+    >>> Margin(0.9, 1.1).contains(Interval(1.0, 0.95, 1.05)), Margin(0.9, 1.1).misses(Interval(0.5, 0.4, 0.6))
+    (True, True)
+    >>> str(Margin(0.3, math.inf))
+    '≥ 0.3'
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def contains(self, interval: Interval) -> bool:
+        """Whether the whole interval lies inside."""
+        return self.low <= interval.low and interval.high <= self.high
+
+    def misses(self, interval: Interval) -> bool:
+        """Whether no part of the interval lies inside."""
+        return interval.high < self.low or interval.low > self.high
+
+    @property
+    def scale(self) -> float:
+        """Half its width, or the size of its finite end: a quarter of this is what a halved step may change."""
+        if math.isinf(self.low) or math.isinf(self.high):
+            return abs(self.high if math.isinf(self.low) else self.low)
+        return (self.high - self.low) / 2
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"≥ {self.low:g}"
+        if math.isinf(self.low):
+            return f"≤ {self.high:g}"
+        return f"{(self.low + self.high) / 2:g} ± {self.scale:g}"
+
+
+def equivalence_p(values: np.ndarray, margin: Margin) -> float:
+    """The larger of the two one-sided p-values (Student's t) that the mean lies beyond an end of the margin.
+
+    Small where the mean lies clearly inside (Schuirmann 1987); one test where one end is infinite.
+
+    >>> round(equivalence_p(np.array([0.9, 1.0, 1.1, 1.0]), Margin(0.5, 1.5)), 4)
+    0.0003
+    """
+    if np.ptp(values) == 0:
+        return 0.0 if margin.low < values[0] < margin.high else 1.0
+    p = [0.0]
+    if not math.isinf(margin.low):
+        p.append(stats.ttest_1samp(values, margin.low, alternative="greater").pvalue)
+    if not math.isinf(margin.high):
+        p.append(stats.ttest_1samp(values, margin.high, alternative="less").pvalue)
+    return float(max(p))

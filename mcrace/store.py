@@ -1,0 +1,301 @@
+"""HDF5: publish a file whole or not at all, read it back with every doubt, and merge shards into the results file.
+
+A shard is written under a temporary name, flushed to the disk, and renamed: what has a final name is complete.  Each
+dataset carries a digest of its values, and each group one of its attributes, since a checksum of HDF5's own guards
+neither attributes nor small datasets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mcrace.errors import ResultsError
+
+FORMAT_VERSION = 1
+FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+CHUNK_BYTES = 1 << 20
+TEXT = h5py.string_dtype("utf-8")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An array with named dimensions, as it stands in a file.
+
+    Attributes
+    ----------
+    dims : tuple of str
+    values : array
+    attributes : dict of plain values
+    """
+
+    dims: tuple[str, ...]
+    values: np.ndarray
+    attributes: Mapping[str, Any] | None = None
+
+
+def digest(values: np.ndarray) -> str:
+    """SHA-256 of the values with their type and shape."""
+    if values.dtype.kind in "OU":
+        data = json.dumps([str(x) for x in values.reshape(-1)]).encode()
+    else:
+        data = np.ascontiguousarray(values).tobytes()
+    kind = "text" if values.dtype.kind in "OU" else values.dtype.str
+    return hashlib.sha256(f"{kind}{values.shape}".encode() + data).hexdigest()
+
+
+@contextmanager
+def publish(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that appears under its name when it is complete and on the disk, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True) as file:
+            yield file
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def publish_text(path: Path, text: str) -> None:
+    """A text file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_group(group: h5py.Group, variables: Mapping[str, Variable], attributes: Mapping[str, Any]) -> None:
+    """Variables with a scale on each dimension, and attributes, with their digests.
+
+    A dimension takes its values from the variable of its name, if there is one; otherwise they are 0, 1, 2, ...
+    """
+    sizes: dict[str, int] = {}
+    for name, variable in variables.items():
+        for dim, size in zip(variable.dims, variable.values.shape, strict=True):
+            if sizes.setdefault(dim, size) != size:
+                raise ValueError(f"{name}: dimension {dim} has {size} entries, elsewhere {sizes[dim]}")
+    indices = {d: Variable((d,), np.arange(n, dtype=np.int64)) for d, n in sizes.items() if d not in variables}
+    for name, variable in {**indices, **variables}.items():
+        _write(group, name, variable)
+    for dim in sizes:
+        group[dim].make_scale(dim)
+    for name, variable in variables.items():
+        if name not in sizes:
+            for axis, dim in enumerate(variable.dims):
+                group[name].dims[axis].attach_scale(group[dim])
+    write_attributes(group, attributes)
+
+
+def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
+    """Attributes of a group, with a digest over them."""
+    for key, value in attributes.items():
+        group.attrs[key] = value
+    group.attrs["attributes_digest"] = _attributes_digest(group)
+
+
+def _attributes_digest(group: h5py.Group) -> str:
+    plain = {k: str(v) for k, v in group.attrs.items() if k != "attributes_digest"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _write(group: h5py.Group, name: str, variable: Variable) -> None:
+    values = variable.values
+    if values.dtype.kind in "OU":
+        data = group.create_dataset(name, data=values.astype(object), dtype=TEXT)
+    elif values.size and values.ndim:
+        row = max(1, values.nbytes // max(1, len(values)))
+        chunks = (max(1, min(len(values), CHUNK_BYTES // row)), *values.shape[1:])
+        data = group.create_dataset(name, data=values, chunks=chunks, **FILTERS)
+    else:
+        data = group.create_dataset(name, data=values)
+    for key, value in (variable.attributes or {}).items():
+        data.attrs[key] = value
+    data.attrs["digest"] = digest(values)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A file of ours, for reading.
+
+    Raises
+    ------
+    ResultsError
+        Naming the file, if it is missing, no HDF5, truncated, or of another format version.
+    """
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such file")
+    try:
+        file = h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        text = str(error)
+        why = "is truncated" if "truncated" in text else "is no HDF5 file" if "signature" in text else f"does not open: {text}"
+        raise ResultsError(f"{path}: {why}") from None
+    with file:
+        version = file.attrs.get("format_version")
+        if version is None:
+            raise ResultsError(f"{path}: is an HDF5 file, but not one of mcrace")
+        if version != FORMAT_VERSION:
+            raise ResultsError(f"{path}: has format version {version}; this mcrace reads version {FORMAT_VERSION}")
+        check_attributes(file, path)
+        yield file
+
+
+def check_attributes(group: h5py.Group, path: Path) -> None:
+    """Compare the attributes of a group with their digest.
+
+    Raises
+    ------
+    ResultsError
+        If they differ.
+    """
+    try:
+        right = group.attrs["attributes_digest"] == _attributes_digest(group)
+    except (KeyError, OSError, UnicodeDecodeError, ValueError):
+        right = False
+    if not right:
+        raise ResultsError(f"{path}: the attributes of {group.name} are damaged")
+
+
+def read(group: h5py.Group, name: str, path: Path, rows: slice = slice(None), check: bool = True) -> np.ndarray:
+    """The values of a dataset, after a look at their digest.
+
+    Raises
+    ------
+    ResultsError
+        Naming the dataset, if it is damaged.
+    """
+    try:
+        data = group[name]
+        values = data.asstr()[...] if h5py.check_string_dtype(data.dtype) else data[...]
+        right = not check or data.attrs["digest"] == digest(np.asarray(values))
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError, ValueError) as error:
+        raise ResultsError(f"{path}: {group.name}/{name} cannot be read: {error}") from None
+    if not right:
+        raise ResultsError(f"{path}: {group.name}/{name} is damaged: its values do not match their digest")
+    return np.asarray(values)[rows]
+
+
+# ------------------------------------------------------------------------------------------------- shards
+
+
+def shard_path(directory: Path, identity: str, first: int, stop: int) -> Path:
+    """Where the shard of seeds first ... stop-1 of a cell lies."""
+    return directory / "shards" / identity[:20] / f"{first}-{stop}.h5"
+
+
+def stored_ranges(directory: Path, identity: str) -> list[tuple[int, int]]:
+    """The ranges of seeds of a cell that have a shard, in order."""
+    found = []
+    folder = directory / "shards" / identity[:20]
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        first, dash, stop = name.removesuffix(".h5").partition("-")
+        if name.endswith(".h5") and dash and first.isdigit() and stop.isdigit():
+            found.append((int(first), int(stop)))
+    return sorted(found)
+
+
+def missing_ranges(directory: Path, identity: str, first: int, stop: int) -> list[tuple[int, int]]:
+    """The ranges of seeds between first and stop that no shard covers."""
+    missing, here = [], first
+    for begin, end in stored_ranges(directory, identity):
+        if begin > here:
+            missing.append((here, min(begin, stop)))
+        here = max(here, end)
+        if here >= stop:
+            break
+    if here < stop:
+        missing.append((here, stop))
+    return [(a, b) for a, b in missing if a < b]
+
+
+def write_shard(path: Path, variables: Mapping[str, Variable], attributes: Mapping[str, Any]) -> None:
+    """Publish one shard."""
+    with publish(path) as file:
+        write_group(file, variables, {"format_version": FORMAT_VERSION, **attributes})
+
+
+def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str, Any]]:
+    """All variables and attributes of a shard.
+
+    Raises
+    ------
+    ResultsError
+        If it is damaged, or not of this cell.
+    """
+    with opened(path) as file:
+        if file.attrs["identity"] != identity:
+            raise ResultsError(f"{path}: belongs to another cell")
+        variables = {}
+        for name, data in file.items():
+            dims = tuple(d.label or _scale_name(d) for d in data.dims) if not data.is_scale else (name,)
+            skip = ("digest", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
+            attributes = {k: v for k, v in data.attrs.items() if k not in skip}
+            variables[name] = Variable(dims, read(file, name, path), attributes)
+        return variables, dict(file.attrs)
+
+
+def _scale_name(dimension: Any) -> str:
+    return dimension[0].name.rsplit("/", 1)[-1]
+
+
+def merge_cell(directory: Path, identity: str, first: int, stop: int) -> tuple[dict[str, Variable], list[dict[str, Any]]]:
+    """The variables of a cell over all its seeds that are there, and the attributes of the shards they came from.
+
+    Raises
+    ------
+    ResultsError
+        If a shard is damaged.
+    """
+    parts: list[dict[str, Variable]] = []
+    sources = []
+    here = first
+    for begin, end in stored_ranges(directory, identity):
+        if end <= here or begin >= stop:
+            continue
+        variables, attributes = read_shard(shard_path(directory, identity, begin, end), identity)
+        rows = slice(max(here, begin) - begin, min(end, stop) - begin)
+        parts.append({n: Variable(v.dims, v.values[rows] if v.dims[:1] == ("seed",) else v.values, v.attributes)
+                      for n, v in variables.items()})
+        sources.append(attributes)
+        here = end
+    if not parts:
+        return {}, []
+    merged = {}
+    for name, variable in parts[0].items():
+        values = variable.values
+        if variable.dims[:1] == ("seed",):
+            values = np.concatenate([p[name].values for p in parts])
+        merged[name] = Variable(variable.dims, values, variable.attributes)
+    return merged, sources

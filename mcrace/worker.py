@@ -1,0 +1,144 @@
+"""One shard from start to finish: pure in its arguments, but for the file that it publishes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+
+from mcrace import __version__, store
+from mcrace.kernels import OneLayerNetworks
+from mcrace.observe import OBSERVABLES
+from mcrace.plan import ENGINE, Shard
+from mcrace.store import Variable
+from mcrace.study import SECTIONS, Config, recording_steps
+from mcrace.tasks import TASKS
+from mcrace.training import Run, Status, Wanted, draw_batch
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker says of a shard that it has published."""
+
+    shard: Shard
+    seconds: float
+    statuses: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def networks(self) -> int:
+        """How many networks it holds."""
+        return self.shard.stop - self.shard.first
+
+
+def run_shard(shard: Shard, directory: str) -> Receipt:
+    """Compute a shard and publish it; if it is there already, do nothing.
+
+    Parameters
+    ----------
+    shard : Shard
+    directory : str
+        The results directory.
+    """
+    path = store.shard_path(Path(directory), shard.identity, shard.first, shard.stop)
+    began = time.perf_counter()
+    if path.exists():
+        return Receipt(shard, 0.0)
+    variables = compute(shard, load_pool(shard.data))
+    store.write_shard(path, variables, {"identity": shard.identity, "first": shard.first, "stop": shard.stop,
+                                        "seconds": time.perf_counter() - began, **environment()})
+    codes, counts = np.unique(variables["status"].values, return_counts=True)
+    return Receipt(shard, time.perf_counter() - began, {Status(c).name.lower(): int(n) for c, n in zip(codes, counts)})
+
+
+def compute(shard: Shard, pool: dict[str, np.ndarray]) -> dict[str, Variable]:
+    """The variables of a shard, batch by batch; no batch can change what a network does."""
+    config = configuration(shard.config)
+    wanted = Wanted.parse(config.record.observables)
+    times = recording_steps(config.record.times, config.training.steps)
+    parts = []
+    for first in range(shard.first, shard.stop, shard.batch):
+        seeds = np.arange(first, min(first + shard.batch, shard.stop))
+        batch = draw_batch(config, pool, shard.entropy, seeds)
+        parts.append(_variables(Run(batch, times, wanted).go(), config))
+    return {name: Variable(v.dims, np.concatenate([p[name].values for p in parts]) if "seed" in v.dims else v.values,
+                           v.attributes) for name, v in parts[0].items()}
+
+
+def configuration(plain: dict[str, Any]) -> Config:
+    """The configuration from its plain form."""
+    task = TASKS[plain["task"]["kind"]].model_validate(plain["task"])
+    rest = {part: SECTIONS[part].model_validate(plain[part]) for part in ("network", "training", "record")}
+    return Config(task=task, **rest)  # type: ignore[arg-type]
+
+
+def _variables(run: Run, config: Config) -> dict[str, Variable]:
+    """What a run recorded, with dimensions and units."""
+    steps = {"units": "step"}
+    meanings = "; ".join(f"{s.value} {s.name.lower()}: {s.text}" for s in Status)
+    out = {
+        "seed": Variable(("seed",), run.batch.seeds.astype(np.int64)),
+        "time": Variable(("time",), run.times * config.training.step_size, {"units": "sum of step sizes"}),
+        "step": Variable(("time",), run.times, steps),
+        "state": Variable(("state",), np.array(run.states, object)),
+        "state_step": Variable(("seed", "state"), run.state_step, {"description": "first step in the state; -1: never", **steps}),
+        "status": Variable(("seed",), run.status, {"description": meanings}),
+        "stop_step": Variable(("seed",), run.stop_step, {"description": "step at which the network ended", **steps}),
+    }
+    for where, suffix, dim in ((run.grid, "", "time"), (run.at, "_at", "state")):
+        for name, values in where.items():
+            observable = OBSERVABLES[name]
+            notes = {"description": observable.text, "units": observable.units}
+            out[name + suffix] = Variable(("seed", dim, *observable.dims), values, notes)
+    for name, values in run.weights.items():
+        symbol, _, state = name.partition("_")
+        dims = ("seed", *(() if state else ("time",)), "neuron", *(("input",) if symbol == "W" else ()))
+        out[name] = Variable(dims, values, {"description": f"weights {symbol}" + (f" at state {state}" if state else "")})
+    return out
+
+
+@lru_cache(maxsize=4)
+def load_pool(path: str) -> dict[str, np.ndarray]:
+    """The shared data of a task, read once a process."""
+    if not path:
+        return {}
+    with store.opened(Path(path)) as file:
+        names = file.attrs["arrays"].split()
+        return {name: store.read(file, name, Path(path)) for name in names}
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions and machine, as they go into every file."""
+    packages = ("numba", "llvmlite", "numpy", "scipy", "h5py", "dask")
+    return {
+        "mcrace_version": __version__,
+        "engine": str(ENGINE),
+        "kernel": OneLayerNetworks.kernel,
+        "versions": " ".join(f"{p}={version(p)}" for p in packages),
+        "python": platform.python_version(),
+        "cpu": binding.get_host_cpu_name(),
+        "git_commit": _git_commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit() -> str:
+    """The commit of a checkout that mcrace runs from; empty elsewhere."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        asked = subprocess.run(["git", "-C", os.fspath(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()
