@@ -22,7 +22,7 @@ from mcrace.predictions.judging import with_options
 from mcrace.results import RESULTS, Results, open_results
 from mcrace.store import Variable
 from mcrace.study import Cell, Seeds, Study, load_study
-from mcrace.training import Status
+from mcrace.recording import Status
 from mcrace.worker import Receipt, environment
 
 if TYPE_CHECKING:

@@ -74,6 +74,11 @@ class Snapshot:
         return _norms(self.W)
 
     @cached_property
+    def drift_norms(self) -> np.ndarray:
+        """|D| [network, neuron]; 0 for a dead neuron."""
+        return _norms(self.drift)
+
+    @cached_property
     def norm_product(self) -> np.ndarray:
         """a = |v||w| [network, neuron]."""
         return self.norms * np.abs(self.v)
@@ -257,7 +262,7 @@ def _input_norm(state: Snapshot) -> np.ndarray:
 @observable("drift_norm", ("neuron",))
 def _drift_norm(state: Snapshot) -> np.ndarray:
     """|D|; 0 for a dead neuron."""
-    return _norms(state.drift)
+    return state.drift_norms
 
 
 @observable("cosine", ("neuron",))

@@ -12,11 +12,12 @@ import numpy as np
 from mcrace.observe import OBSERVABLES
 from mcrace.study import Cell, Config, Study, recording_steps
 from mcrace.tasks import TASKS
-from mcrace.training import Wanted
+from mcrace.recording import Wanted
 
 ENGINE = 1  # raised whenever the bits of any network change
-SHARD_SECONDS = 15.0  # of a shard in which every network takes all its steps
+SHARD_SECONDS = 15.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
+EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
 MAX_SHARD = 4096
 BATCH_BYTES = 1 << 26  # of networks that train together
 
@@ -66,7 +67,8 @@ def bytes_per_network(config: Config) -> int:
 
 def shard_size(config: Config) -> int:
     """Networks in a shard, a multiple of 16: a pure function of the configuration."""
-    seconds = config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
+    share = EARLY_SHARE if config.training.until else 1.0
+    seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
     return int(min(MAX_SHARD, max(16, SHARD_SECONDS / seconds // 16 * 16)))
 
 

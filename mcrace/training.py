@@ -1,106 +1,74 @@
-"""A batch of networks from its start to its end: from one recording time to the next, with states and a status."""
+"""Networks from their start to their end: from one recording time to the next, in groups that shrink as networks stop.
+
+A few networks in a hundred take far more steps than the rest.  So a group is left where a third of its networks have
+stopped; what still moves of all groups goes on together.  No network can tell: its numbers are its own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 
 import numpy as np
 
 from mcrace.kernels import NEVER, MarkTable, OneLayerNetworks, Samples
-from mcrace.observe import OBSERVABLES, Snapshot
+from mcrace.observe import Snapshot
+from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.seeds import SHARED, Stream
 from mcrace.study import Config
 
-ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
-LEVELS = {"onset": 0.99}
-
-
-class Status(IntEnum):
-    """How a network ended."""
-
-    STEPS = 0
-    STOPPED = 1
-    DIVERGED = 2
-    DEAD = 3
-
-    @property
-    def text(self) -> str:
-        """What it means, and the remedy if it needs one."""
-        return STATUS_TEXT[self]
-
-
-STATUS_TEXT = {
-    Status.STEPS: "took all its steps; if it should have reached `until`, raise training.steps",
-    Status.STOPPED: "reached training.until",
-    Status.DIVERGED: "weights became infinite or NaN; lower training.step_size",
-    Status.DEAD: "no neuron was on at any sample at the start, so nothing can move",
-}
-
 
 @dataclass
-class Wanted:
-    """What is asked to be recorded: observables of the time grid, and states with those of each."""
+class Group:
+    """Networks that train together.
 
-    grid: list[str] = field(default_factory=list)
-    states: dict[str, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, items: tuple[str, ...]) -> Wanted:
-        """From ``"name"`` and ``"name@state"``; states are ordered by their place in a run.
-
-        >>> Wanted.parse(("loss", "cosine@start")).states["start"]
-        ['cosine']
-        """
-        wanted = cls([i for i in items if "@" not in i])
-        asked: dict[str, list[str]] = {state: [] for state in ALWAYS}
-        for item in items:
-            name, at, state = item.partition("@")
-            if at:
-                asked.setdefault(state, []).append(name)
-        wanted.states = {s: asked[s] for s in sorted(asked, key=_place)}
-        return wanted
-
-
-def level_of(state: str) -> float | None:
-    """The share of the zero output's loss that defines a state, if one does.
-
-    >>> level_of("level=0.1"), level_of("onset"), level_of("tau=1")
-    (0.1, 0.99, None)
+    Attributes
+    ----------
+    config, entropy : of their cell
+    rows : int array [network]
+        Where their records go.
+    seeds : int64 array [network]
+    W, v : weights [network, neuron, input], [network, neuron] at the recording time `place`
+    X, y : samples and labels, of each network or shared
+    levels, at : arrays [network, state]
+        What the states still to be reached are met by: a loss, or a step (see `MarkTable`).
+    place : int
+        Index of the recording time they stand at.
     """
-    if state.startswith("level="):
-        return float(state.removeprefix("level="))
-    return LEVELS.get(state)
 
-
-def _place(state: str) -> float:
-    fixed = {"start": 0.0, "tau=1": 0.1, "final": 2.0}
-    level = level_of(state)
-    return fixed[state] if level is None else 2.0 - level if level < 1 else 1.0
-
-
-@dataclass
-class Batch:
-    """Networks that start together: weights, data, and what shuffled labels would be."""
-
+    config: Config
+    entropy: int
+    rows: np.ndarray
     seeds: np.ndarray
     W: np.ndarray
     v: np.ndarray
     X: np.ndarray
     y: np.ndarray
-    config: Config
-    entropy: int
+    levels: np.ndarray
+    at: np.ndarray
+    place: int = 0
 
     @property
     def labels(self) -> np.ndarray:
         """y [network, sample]."""
-        return self.y if self.y.ndim == 2 else np.broadcast_to(self.y, (len(self.seeds), len(self.y)))
+        return self.y if self.y.ndim == 2 else np.broadcast_to(self.y, (len(self.rows), len(self.y)))
 
-    def some(self, chosen: np.ndarray) -> Batch:
-        """A part of the batch."""
-        own = self.config.task.fresh
-        X, y = (self.X[chosen], self.y[chosen]) if own else (self.X, self.y)
-        return Batch(self.seeds[chosen], self.W[chosen], self.v[chosen], X, y, self.config, self.entropy)
+    def some(self, chosen: np.ndarray) -> Group:
+        """A part of the group, by an index or truths [network]."""
+        X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
+        parts = (a[chosen] for a in (self.rows, self.seeds, self.W, self.v))
+        return Group(self.config, self.entropy, *parts, X, y, self.levels[chosen], self.at[chosen], self.place)
+
+    @staticmethod
+    def joined(groups: list[Group]) -> Group:
+        """One group of several that stand at the same time."""
+        one = groups[0]
+        if len(groups) == 1:
+            return one
+        rows, seeds, W, v, levels, at = (np.concatenate([getattr(g, name) for g in groups])
+                                         for name in ("rows", "seeds", "W", "v", "levels", "at"))
+        X, y = (np.concatenate([getattr(g, name) for g in groups]) if one.X.ndim == 3 else getattr(one, name)
+                for name in ("X", "y"))
+        return Group(one.config, one.entropy, rows, seeds, W, v, X, y, levels, at, one.place)
 
     def shuffled(self) -> Samples:
         """The samples with labels shuffled, for controls, by the stream (entropy, labels, network)."""
@@ -111,6 +79,76 @@ class Batch:
         return Samples(self.X, np.take_along_axis(self.y, np.stack(orders), axis=1), loss)
 
 
+def train(config: Config, pool: dict[str, np.ndarray], entropy: int, seeds: np.ndarray, times: np.ndarray, batch: int) -> Recorder:
+    """Train the networks of some seeds, `batch` of them at a time, and record them.
+
+    Parameters
+    ----------
+    config : Config
+    pool : dict of arrays
+        What the task draws from.
+    entropy : int
+    seeds : int64 array [network]
+    times : int64 array [time]
+        Recording steps, increasing.
+    batch : int
+        Only memory and speed hang on it.
+
+    Returns
+    -------
+    Recorder
+        With a row for each seed.
+    """
+    recorder = Recorder(config, len(seeds), times)
+    parked: dict[int, list[Group]] = {}
+    for first in range(0, len(seeds), batch):
+        rows = np.arange(first, min(first + batch, len(seeds)))
+        group = start(draw(config, pool, entropy, rows, seeds[rows]), recorder)
+        _park(_Flight(group, recorder).go(), parked)
+    while parked:
+        place = min(parked)
+        _park(_Flight(Group.joined(parked.pop(place)), recorder).go(waiting=set(parked)), parked)
+    return recorder
+
+
+def _park(left: Group | None, parked: dict[int, list[Group]]) -> None:
+    if left is not None:
+        parked.setdefault(left.place, []).append(left)
+
+
+def start(group: Group, recorder: Recorder) -> Group:
+    """Record networks at their start, and find what marks their states; those that cannot move end here."""
+    dtype = np.dtype(group.config.training.dtype)
+    group.W, group.v = group.W.astype(dtype).astype(float), group.v.astype(dtype).astype(float)
+    snapshot = _snapshot(group)
+    recorder.at_state("start", group.rows, snapshot)
+    recorder.state_step[group.rows, recorder.states.index("start")] = 0
+    if recorder.times[0] == 0:
+        recorder.at_time(0, group.rows, snapshot)
+    _set_marks(group, recorder.states, snapshot)
+    dead = ~snapshot.active.any(axis=1)
+    if dead.any():
+        recorder.end(group.rows[dead], Status.DEAD, 0)
+        _record_final(group.some(dead), recorder)
+        group = group.some(~dead)
+    group.place = 0 if recorder.times[0] == 0 else -1
+    return group
+
+
+def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
+    """What the kernel watches for: losses of levels, the step of τ = 1, and the stop."""
+    until = group.config.training.until
+    zero = zero_output_loss(group.labels, group.config.task.loss)
+    for j, state in enumerate(states):
+        level = level_of(state)
+        if state == "final" and until is not None:
+            level = 1 - until.loss_drop
+        if level is not None:
+            group.levels[:, j] = level * zero
+        if state == "tau=1":
+            group.at[:, j] = step_of_tau_one(snapshot, group.config.training.step_size)
+
+
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     """L_0, the loss of f = 0, of labels [network, sample]."""
     if loss == "mse":
@@ -118,156 +156,94 @@ def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     return np.full(len(y), np.log(2.0))
 
 
-class Run:
-    """The training of one batch, and what is recorded of it.
+def step_of_tau_one(start: Snapshot, step_size: float) -> np.ndarray:
+    """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation) [network]."""
+    median = np.array([np.median(s[a]) if a.any() else 0.0 for s, a in zip(start.drift_norms, start.active)])
+    with np.errstate(divide="ignore"):
+        step = np.ceil(1 / (step_size * median))
+    return np.where(step < 2.0**62, np.minimum(step, 2.0**62), NEVER).astype(np.int64)
 
-    Attributes
-    ----------
-    grid : dict of arrays [network, time, ...]
-    at : dict of arrays [network, state, ...]
-    state_step : int64 array [network, state]
-    status : int8 array [network]
-    stop_step : int64 array [network]
-    """
 
-    def __init__(self, batch: Batch, times: np.ndarray, wanted: Wanted) -> None:
-        self.batch, self.times, self.wanted = batch, times, wanted
-        self.training = batch.config.training
-        self.states = list(wanted.states)
-        count = len(batch.seeds)
-        self.grid: dict[str, np.ndarray] = {}
-        self.at: dict[str, np.ndarray] = {}
-        self.weights: dict[str, np.ndarray] = {}
-        self.state_step = np.full((count, len(self.states)), -1, np.int64)
-        self.status = np.full(count, Status.STEPS, np.int8)
-        self.stop_step = np.full(count, self.training.steps, np.int64)
-        self.samples = Samples(batch.X, batch.y, batch.config.task.loss)
+def _snapshot(group: Group, samples: Samples | None = None) -> Snapshot:
+    loss = group.config.task.loss
+    return Snapshot(group.W, group.v, group.labels, samples or Samples(group.X, group.y, loss), loss, group.shuffled)
 
-    def go(self) -> Run:
-        """Train, and record as training goes by."""
-        task, training = self.batch.config.task, self.training
-        dtype = np.dtype(training.dtype)
-        start = self._snapshot(self.batch.W.astype(dtype).astype(float), self.batch.v.astype(dtype).astype(float))
-        marks = self._marks(start)
-        networks = OneLayerNetworks(self.batch.W, self.batch.v, self.batch.X, self.batch.y, task.loss, dtype, marks)
-        self._record_state("start", np.arange(len(self.batch.seeds)), start)
-        self.state_step[:, self.states.index("start")] = 0
-        dead = ~start.active.any(axis=1)
-        self.status[dead], self.stop_step[dead] = Status.DEAD, 0
-        if self.times[0] == 0:
-            self._record_grid(0, start, np.ones(len(dead), bool))
-        networks.retire(dead)
-        etas = np.full(training.steps, training.step_size)
-        here = 0
-        for place, there in enumerate(self.times.tolist()):
-            if there == 0:
-                continue
-            networks.advance(here, etas[here:there])
-            here = there
-            self._look(networks, place)
-            if not networks.alive.any():
+
+def _record_final(group: Group, recorder: Recorder) -> None:
+    recorder.state_step[group.rows, recorder.states.index("final")] = recorder.stop_step[group.rows]
+    if recorder.wants("final"):
+        recorder.at_state("final", group.rows, _snapshot(group))
+
+
+class _Flight:
+    """A group in the kernel, from the time it stands at to where it is left."""
+
+    def __init__(self, group: Group, recorder: Recorder) -> None:
+        self.group, self.recorder = group, recorder
+        self.training = group.config.training
+        self.samples = Samples(group.X, group.y, group.config.task.loss)
+        states = recorder.states
+        self.keep = np.array([recorder.wants(s) and s not in ("start", "final") for s in states])
+        marks = MarkTable(group.levels, group.at, self.keep, states.index("final"))
+        self.networks = OneLayerNetworks(group.W, group.v, group.X, group.y, group.config.task.loss,
+                                         self.training.dtype, marks)
+
+    def go(self, waiting: set[int] = frozenset()) -> Group | None:  # type: ignore[assignment]
+        """Train up to where all have stopped, or few are left, or others wait; returns those that still move."""
+        times = self.recorder.times.tolist()
+        here = times[self.group.place] if self.group.place >= 0 else 0
+        for place in range(self.group.place + 1, len(times)):
+            self._advance(here, times[place])
+            here = times[place]
+            alive = self.networks.alive
+            if not alive.any():
                 break
-        if networks.alive.any():
-            networks.advance(here, etas[here:], look=True)
-            self._find_diverged(networks, training.steps)
-        self._finish(networks, marks)
-        return self
+            self._record(place, alive)
+            few = 3 * alive.sum() < 2 * len(alive) and len(alive) > self.networks.lanes
+            if (few or place in waiting) and place + 1 < len(times):
+                return self._leave(place, alive)
+        if self.networks.alive.any():
+            self._advance(here, self.training.steps, look=True)
+        self._leave(len(times) - 1, np.zeros(len(self.group.rows), bool))
+        return None
 
-    def _snapshot(self, W: np.ndarray, v: np.ndarray, chosen: np.ndarray | None = None) -> Snapshot:
-        batch = self.batch if chosen is None else self.batch.some(chosen)
-        own = chosen is None or not batch.config.task.fresh
-        samples = self.samples if own else Samples(batch.X, batch.y, batch.config.task.loss)
-        if chosen is not None:
-            W, v = W[chosen], v[chosen]
-        return Snapshot(W, v, batch.labels, samples, batch.config.task.loss, batch.shuffled)
-
-    def _marks(self, start: Snapshot) -> MarkTable:
-        """What the kernel watches for: losses of levels, the step of τ = 1, and the stop."""
-        count, names = len(self.batch.seeds), self.states
-        levels, at = np.full((count, len(names)), -1.0), np.full((count, len(names)), NEVER)
-        zero = zero_output_loss(self.batch.labels, self.batch.config.task.loss)
-        for j, name in enumerate(names):
-            level = level_of(name)
-            if name == "final" and self.training.until is not None:
-                level = 1 - self.training.until.loss_drop
-            if level is not None:
-                levels[:, j] = level * zero
-            if name == "tau=1":
-                at[:, j] = self._step_of_tau_one(start)
-        keep = np.array([bool(self.wanted.states[name]) and name not in ("start", "final") for name in names])
-        return MarkTable(levels, at, keep, names.index("final"))
-
-    def _step_of_tau_one(self, start: Snapshot) -> np.ndarray:
-        """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation)."""
-        speed = np.sqrt(np.cumsum(start.drift**2, axis=2)[:, :, -1])
-        median = np.array([np.median(s[a]) if a.any() else 0.0 for s, a in zip(speed, start.active)])
-        with np.errstate(divide="ignore"):
-            step = np.ceil(1 / (self.training.step_size * median))
-        return np.where(step < 2.0**62, np.minimum(step, 2.0**62), NEVER).astype(np.int64)
-
-    def _look(self, networks: OneLayerNetworks, place: int) -> None:
-        """Record the networks that still move, at a time of the grid."""
-        self._find_diverged(networks, int(self.times[place]))
-        alive = networks.alive
-        if not alive.any() or not (self.wanted.grid or self.batch.config.record.weights == "all"):
-            return
-        W, v = networks.weights()
-        few = np.flatnonzero(alive) if alive.mean() < 0.5 else None
-        self._record_grid(place, self._snapshot(W, v, few), alive)
-
-    def _find_diverged(self, networks: OneLayerNetworks, step: int) -> None:
-        bad = networks.alive & ~networks.finite
+    def _advance(self, here: int, there: int, look: bool = False) -> None:
+        self.networks.advance(here, np.full(there - here, self.training.step_size), look)
+        bad = self.networks.alive & ~self.networks.finite
         if bad.any():
-            self.status[bad], self.stop_step[bad] = Status.DIVERGED, step
-            networks.retire(bad)
+            self.recorder.end(self.group.rows[bad], Status.DIVERGED, there)
+            self.networks.retire(bad)
 
-    def _record_grid(self, place: int, snapshot: Snapshot, alive: np.ndarray) -> None:
-        rows = alive if len(snapshot.v) == len(alive) else slice(None)
-        for name in self.wanted.grid:
-            self._store(self.grid, name, len(self.times), alive, place, self._computed(name, snapshot)[rows])
-        if self.batch.config.record.weights == "all":
-            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
-                self._store(self.weights, name, len(self.times), alive, place, value[rows])
-
-    def _record_state(self, state: str, chosen: np.ndarray, snapshot: Snapshot) -> None:
-        for name in self.wanted.states[state]:
-            value = self._computed(name, snapshot)
-            self._store(self.at, name, len(self.states), chosen, self.states.index(state), value)
-        if self.batch.config.record.weights == "ends" and state in ("start", "final"):
-            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
-                self._store(self.weights, f"{name}_{state}", 0, chosen, slice(None), value)
-
-    @staticmethod
-    def _computed(name: str, snapshot: Snapshot) -> np.ndarray:
-        with np.errstate(all="ignore"):  # a NaN is an answer here
-            return OBSERVABLES[name].compute(snapshot)
-
-    def _store(self, where: dict[str, np.ndarray], name: str, places: int, rows, place, value: np.ndarray) -> None:
-        if name not in where:
-            shape = (len(self.batch.seeds), *([places] if places else []), *value.shape[1:])
-            whole = np.issubdtype(value.dtype, np.integer)
-            where[name] = np.full(shape, -1 if whole else np.nan, np.int32 if whole else float)
-        if places:
-            where[name][rows, place] = value
+    def _record(self, place: int, alive: np.ndarray) -> None:
+        """Record the networks that still move at a time of the grid; all are computed where few are not wanted."""
+        if not self.recorder.wants_grid:
+            return
+        self.group.W, self.group.v = self.networks.weights()
+        if alive.all():
+            self.recorder.at_time(place, self.group.rows, _snapshot(self.group, self.samples))
         else:
-            where[name][rows] = value
+            some = self.group.some(alive)
+            self.recorder.at_time(place, some.rows, _snapshot(some))
 
-    def _finish(self, networks: OneLayerNetworks, marks: MarkTable) -> None:
-        """Steps of states, statuses, and the observables at the states."""
-        met = networks.met
-        for j, state in enumerate(self.states):
-            if state not in ("start", "final"):
-                self.state_step[:, j] = met[:, j]
-            if marks.keep[j] and (met[:, j] >= 0).any():
-                chosen = np.flatnonzero(met[:, j] >= 0)
-                self._record_state(state, chosen, self._snapshot(*networks.kept(j), chosen))
-        last = self.states.index("final")
-        stopped = met[:, last] >= 0
-        self.status[stopped], self.stop_step[stopped] = Status.STOPPED, met[stopped, last]
-        self.state_step[:, last] = self.stop_step
-        if self.wanted.states["final"] or self.batch.config.record.weights == "ends":
-            everyone = np.arange(len(stopped))
-            self._record_state("final", everyone, self._snapshot(*networks.weights()))
+    def _leave(self, place: int, alive: np.ndarray) -> Group | None:
+        """Record the states that were reached, and the networks that ended; returns those that go on."""
+        group, recorder, met = self.group, self.recorder, self.networks.met
+        for j, state in enumerate(recorder.states):
+            reached = met[:, j] >= 0
+            recorder.state_step[group.rows[reached], j] = met[reached, j]
+            if self.keep[j] and reached.any():
+                W, v = self.networks.kept(j)
+                some = group.some(reached)
+                some.W, some.v = W[reached], v[reached]
+                recorder.at_state(state, some.rows, _snapshot(some))
+        stopped = met[:, -1] >= 0
+        recorder.end(group.rows[stopped], Status.STOPPED, met[stopped, -1])
+        group.W, group.v = self.networks.weights()
+        group.levels[met >= 0], group.at[met >= 0] = -1, NEVER
+        group.place = place
+        if not alive.all():
+            _record_final(group.some(~alive), recorder)
+        return group.some(alive) if alive.any() else None
 
 
 def initial_weights(config: Config, inputs: int, entropy: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -290,13 +266,15 @@ def initial_weights(config: Config, inputs: int, entropy: int, seed: int) -> tup
     return W, v
 
 
-def draw_batch(config: Config, pool: dict[str, np.ndarray], entropy: int, seeds: np.ndarray) -> Batch:
+def draw(config: Config, pool: dict[str, np.ndarray], entropy: int, rows: np.ndarray, seeds: np.ndarray) -> Group:
     """The networks of some seeds before training: weights and data are functions of (entropy, seed) alone."""
     task = config.task
     starts = [initial_weights(config, task.inputs(), entropy, int(seed)) for seed in seeds]
     data = [task.sample(pool, entropy, int(seed)) for seed in (seeds if task.fresh else seeds[:1])]
     X, y = (np.stack(part) for part in zip(*data))
     W, v = (np.stack(part) for part in zip(*starts))
-    return Batch(seeds, W, v, X if task.fresh else X[0], y if task.fresh else y[0], config, entropy)
-
-
+    if not task.fresh:
+        X, y = X[0], y[0]
+    states = len(Wanted.parse(config.record.observables).states)
+    levels, at = np.full((len(seeds), states), -1.0), np.full((len(seeds), states), NEVER)
+    return Group(config, entropy, rows, seeds, W, v, X, y, levels, at)

@@ -20,10 +20,11 @@ from mcrace import __version__, store
 from mcrace.kernels import OneLayerNetworks
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
+from mcrace.recording import Recorder, Status
 from mcrace.store import Variable
 from mcrace.study import SECTIONS, Config, recording_steps
 from mcrace.tasks import TASKS
-from mcrace.training import Run, Status, Wanted, draw_batch
+from mcrace.training import train
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,11 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
 
 
 def compute(shard: Shard, pool: dict[str, np.ndarray]) -> dict[str, Variable]:
-    """The variables of a shard, batch by batch; no batch can change what a network does."""
+    """The variables of a shard."""
     config = configuration(shard.config)
-    wanted = Wanted.parse(config.record.observables)
     times = recording_steps(config.record.times, config.training.steps)
-    parts = []
-    for first in range(shard.first, shard.stop, shard.batch):
-        seeds = np.arange(first, min(first + shard.batch, shard.stop))
-        batch = draw_batch(config, pool, shard.entropy, seeds)
-        parts.append(_variables(Run(batch, times, wanted).go(), config))
-    return {name: Variable(v.dims, np.concatenate([p[name].values for p in parts]) if "seed" in v.dims else v.values,
-                           v.attributes) for name, v in parts[0].items()}
+    seeds = np.arange(shard.first, shard.stop)
+    return _variables(train(config, pool, shard.entropy, seeds, times, shard.batch), seeds, config)
 
 
 def configuration(plain: dict[str, Any]) -> Config:
@@ -81,12 +76,12 @@ def configuration(plain: dict[str, Any]) -> Config:
     return Config(task=task, **rest)  # type: ignore[arg-type]
 
 
-def _variables(run: Run, config: Config) -> dict[str, Variable]:
+def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Variable]:
     """What a run recorded, with dimensions and units."""
     steps = {"units": "step"}
     meanings = "; ".join(f"{s.value} {s.name.lower()}: {s.text}" for s in Status)
     out = {
-        "seed": Variable(("seed",), run.batch.seeds.astype(np.int64)),
+        "seed": Variable(("seed",), seeds),
         "time": Variable(("time",), run.times * config.training.step_size, {"units": "sum of step sizes"}),
         "step": Variable(("time",), run.times, steps),
         "state": Variable(("state",), np.array(run.states, object)),

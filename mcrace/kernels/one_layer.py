@@ -240,7 +240,8 @@ class OneLayerNetworks:
         self.count, self.neurons, self.inputs = W.shape
         self.samples = y.shape[-1]
         self.dtype = np.dtype(dtype)
-        lanes, rows, room = lane_count(dtype), padded(self.neurons, TILE), padded(self.samples, TILE)
+        self.lanes = lanes = lane_count(dtype)
+        rows, room = padded(self.neurons, TILE), padded(self.samples, TILE)
         self.W, self.v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
         plain = not decay and not momentum
         self.U, self.u = (np.zeros_like(a[:0] if plain else a) for a in (self.W, self.v))
@@ -281,12 +282,12 @@ class OneLayerNetworks:
     @property
     def alive(self) -> np.ndarray:
         """Which networks still move [network]."""
-        return lane_flags(self.marks.alive, lane_count(self.dtype), self.count)
+        return lane_flags(self.marks.alive, self.lanes, self.count)
 
     def retire(self, networks: np.ndarray) -> None:
         """Stop the networks that are set in a boolean array."""
         for network in np.flatnonzero(networks):
-            group, lane = divmod(int(network), lane_count(self.dtype))
+            group, lane = divmod(int(network), self.lanes)
             self.marks.alive[group] &= ~(1 << lane)
 
 

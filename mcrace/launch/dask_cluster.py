@@ -67,7 +67,7 @@ def drive(client: Client, shards: Iterable[Shard], directory: str) -> Iterator[O
     waiting = iter(shards)
     futures = {}
     attempts: dict[str, int] = {}
-    window = as_completed(with_results=True, raise_errors=False)
+    window = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
     def submit(shard: Shard) -> None:
         future = client.submit(run_shard, shard, directory, pure=False, key=f"{shard.identity[:12]}-{shard.first}-"

@@ -1,0 +1,147 @@
+"""What is recorded of networks: on the time grid, at states, and how each network ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from mcrace.observe import OBSERVABLES, Snapshot
+from mcrace.study import Config
+
+ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
+LEVELS = {"onset": 0.99}
+
+
+class Status(IntEnum):
+    """How a network ended."""
+
+    STEPS = 0
+    STOPPED = 1
+    DIVERGED = 2
+    DEAD = 3
+
+    @property
+    def text(self) -> str:
+        """What it means, and the remedy if it needs one."""
+        return STATUS_TEXT[self]
+
+
+STATUS_TEXT = {
+    Status.STEPS: "took all its steps; if it should have reached `until`, raise training.steps",
+    Status.STOPPED: "reached training.until",
+    Status.DIVERGED: "weights became infinite or NaN; lower training.step_size",
+    Status.DEAD: "no neuron was on at any sample at the start, so nothing can move",
+}
+
+
+@dataclass
+class Wanted:
+    """What is asked to be recorded: observables of the time grid, and states with those of each."""
+
+    grid: list[str] = field(default_factory=list)
+    states: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, items: tuple[str, ...]) -> Wanted:
+        """From ``"name"`` and ``"name@state"``; states are ordered by their place in a run.
+
+        >>> Wanted.parse(("loss", "cosine@start")).states["start"]
+        ['cosine']
+        """
+        wanted = cls([i for i in items if "@" not in i])
+        asked: dict[str, list[str]] = {state: [] for state in ALWAYS}
+        for item in items:
+            name, at, state = item.partition("@")
+            if at:
+                asked.setdefault(state, []).append(name)
+        wanted.states = {s: asked[s] for s in sorted(asked, key=_place)}
+        return wanted
+
+
+def level_of(state: str) -> float | None:
+    """The share of the zero output's loss that defines a state, if one does.
+
+    >>> level_of("level=0.1"), level_of("onset"), level_of("tau=1")
+    (0.1, 0.99, None)
+    """
+    if state.startswith("level="):
+        return float(state.removeprefix("level="))
+    return LEVELS.get(state)
+
+
+def _place(state: str) -> float:
+    fixed = {"start": 0.0, "tau=1": 0.1, "final": 2.0}
+    level = level_of(state)
+    return fixed[state] if level is None else 2.0 - level if level < 1 else 1.0
+
+
+class Recorder:
+    """The records of some networks, a row each.
+
+    Attributes
+    ----------
+    grid : dict of arrays [network, time, ...]
+        NaN, or -1 for integers, after a network's end.
+    at : dict of arrays [network, state, ...]
+        NaN, or -1, where a network did not reach the state, or nothing was asked there.
+    weights : dict of arrays [network, ...]
+    state_step : int64 array [network, state]
+        -1: never reached.
+    status : int8 array [network]
+    stop_step : int64 array [network]
+    """
+
+    def __init__(self, config: Config, networks: int, times: np.ndarray) -> None:
+        self.networks, self.times, self.keep_weights = networks, times, config.record.weights
+        self.wanted = Wanted.parse(config.record.observables)
+        self.states = list(self.wanted.states)
+        self.grid: dict[str, np.ndarray] = {}
+        self.at: dict[str, np.ndarray] = {}
+        self.weights: dict[str, np.ndarray] = {}
+        self.state_step = np.full((networks, len(self.states)), -1, np.int64)
+        self.status = np.full(networks, Status.STEPS, np.int8)
+        self.stop_step = np.full(networks, config.training.steps, np.int64)
+
+    def end(self, rows: np.ndarray, status: Status, steps: np.ndarray | int) -> None:
+        """Networks ended."""
+        self.status[rows], self.stop_step[rows] = status, steps
+
+    @property
+    def wants_grid(self) -> bool:
+        """Whether anything is recorded on the time grid."""
+        return bool(self.wanted.grid) or self.keep_weights == "all"
+
+    def wants(self, state: str) -> bool:
+        """Whether anything is recorded at a state."""
+        return bool(self.wanted.states[state]) or (state in ("start", "final") and self.keep_weights == "ends")
+
+    def at_time(self, place: int, rows: np.ndarray, snapshot: Snapshot) -> None:
+        """Record the networks of some rows at a time of the grid."""
+        for name in self.wanted.grid:
+            self._store(self.grid, name, len(self.times), rows, place, _computed(name, snapshot))
+        if self.keep_weights == "all":
+            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
+                self._store(self.weights, name, len(self.times), rows, place, value)
+
+    def at_state(self, state: str, rows: np.ndarray, snapshot: Snapshot) -> None:
+        """Record the networks of some rows at a state."""
+        for name in self.wanted.states[state]:
+            self._store(self.at, name, len(self.states), rows, self.states.index(state), _computed(name, snapshot))
+        if self.keep_weights == "ends" and state in ("start", "final"):
+            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
+                self._store(self.weights, f"{name}_{state}", 0, rows, 0, value)
+
+    def _store(self, where: dict[str, np.ndarray], name: str, places: int, rows, place: int, value: np.ndarray) -> None:
+        """Put values into rows, at a place of the second dimension unless there is none (places = 0)."""
+        if name not in where:
+            shape = (self.networks, *([places] if places else []), *value.shape[1:])
+            whole = np.issubdtype(value.dtype, np.integer)
+            where[name] = np.full(shape, -1 if whole else np.nan, np.int32 if whole else float)
+        where[name][(rows, place) if places else rows] = value
+
+
+def _computed(name: str, snapshot: Snapshot) -> np.ndarray:
+    with np.errstate(all="ignore"):  # a NaN is an answer here
+        return OBSERVABLES[name].compute(snapshot)
