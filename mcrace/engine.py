@@ -379,7 +379,8 @@ def _merge_cell(file: Any, work: Work, cell: Cell, identity: str) -> set[str]:
                   "swept": " ".join(k.rsplit(".", 1)[-1] for k in cell.swept),
                   "statuses": " ".join(f"{s.name.lower()}={n}" for s, n in zip(Status, statuses)),
                   "seconds": float(sum(s["seconds"] for s in sources)), "kernel": sources[0]["kernel"]}
-    group = file.require_group("cells").create_group(cell.name, track_order=True)
+    cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
+    group = cells.create_group(cell.name, track_order=True)
     store.write_group(group, variables, attributes)
     return {f"{s['cpu']}, {s['versions']}, engine {s['engine']}" for s in sources}
 

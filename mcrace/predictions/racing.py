@@ -56,9 +56,9 @@ class Racing(Prediction):
         exact = judge_mean(self, evidence, "slope on the exact score at τ = 1", margin, exact_score_slopes, margin.misses)
         ranks = Margin(low=HIGH_RANK)
         low = lambda i: i.high <= LOW_RANK
-        rank = [judge_mean(self, evidence, f"rank correlation cos δ, a_T, at {label}", ranks, measure, low,
+        rank = [judge_mean(self, evidence, f"rank correlation cos δ, a_T, {label}", ranks, measure, low,
                            measure_control=start_ranks)
-                for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0 in clusters", cluster_ranks))]
+                for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0, in clusters", cluster_ranks))]
         return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
 
     def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:

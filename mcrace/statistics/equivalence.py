@@ -47,6 +47,8 @@ class Margin:
         return (self.high - self.low) / 2
 
     def __str__(self) -> str:
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "-"
         if math.isinf(self.high):
             return f"≥ {self.low:g}"
         if math.isinf(self.low):

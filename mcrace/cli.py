@@ -1,0 +1,190 @@
+"""The command line: thin.  Exit codes: 0 done, 1 a shard failed, 2 the user's mistake, 3 --strict, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcrace.errors import McraceError
+
+app = typer.Typer(name="mcrace", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+                  rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+                  help="Monte Carlo studies of how neurons race in gradient descent.")
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Results directory.", show_default=False)]
+Somewhere = Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Results directory or file.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 where a network diverged, a prediction is refuted, "
+                                                       "or a control did not fail.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from mcrace import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                                   help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Results directory [results/NAME].", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=0, max=4096, help="Worker processes [one a core]; 0: none but this one.", show_default=False)] = None,
+    only: Annotated[str | None, typer.Option(metavar="CELL", help="Compute this cell alone.", show_default=False)] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds in each cell, instead of those in the file.", show_default=False)] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Networks in a shard; no number depends on it.", show_default=False)] = None,
+    strict: Strict = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but mistakes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study, or go on where it stopped; ends with the verdicts.
+
+    Example: mcrace run jobs/race-digits.toml --workers 2
+    """
+    from mcrace import engine, screen
+    from mcrace.predictions import test as judge
+    from mcrace.study import load_study
+
+    loaded = load_study(study)
+    reporter = engine.Reporter() if quiet or as_json else screen.ProgressReporter()
+    results = engine.run(loaded, output, workers=workers, only=only, seeds=seeds, shard_size=shard_size, reporter=reporter)
+    verdicts = judge(results)
+    if as_json:
+        print(json.dumps([v.plain() for v in verdicts], indent=1, ensure_ascii=False))
+    elif not quiet:
+        screen.show_cells(results)
+        screen.show_verdicts(verdicts)
+        screen.say(f"results in {results.path}")
+    _finish(results, verdicts, strict)
+
+
+@app.command()
+def plan(study: StudyFile, as_json: AsJson = False) -> None:
+    """Say what a study will cost, without running it.
+
+    Example: mcrace plan jobs/race-digits.toml
+    """
+    from mcrace import engine, screen
+    from mcrace.study import load_study
+
+    estimates = engine.estimate(engine.complete(load_study(study)))
+    if as_json:
+        print(json.dumps([screen.plain_estimate(e) for e in estimates], indent=1))
+    else:
+        screen.show_plan(estimates)
+
+
+@app.command()
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Say how far a run is; works while others write.
+
+    Example: mcrace status results/race-digits
+    """
+    from mcrace import engine, screen
+
+    study, cells = engine.status(directory)
+    if as_json:
+        print(json.dumps([{"cell": c.cell.name, "done": c.done, "missing": c.missing} for c in cells], indent=1))
+    else:
+        screen.show_status(study, cells)
+
+
+@app.command()
+def test(where: Somewhere, as_json: AsJson = False, strict: Strict = False) -> None:
+    """Judge the predictions of a study on its results.
+
+    Example: mcrace test results/race-digits --json
+    """
+    from mcrace import screen
+    from mcrace.predictions import test as judge
+    from mcrace.results import open_results
+
+    results = open_results(where)
+    verdicts = judge(results)
+    if as_json:
+        print(json.dumps([v.plain() for v in verdicts], indent=1, ensure_ascii=False))
+    else:
+        screen.show_verdicts(verdicts)
+    _finish(results, verdicts, strict)
+
+
+@app.command()
+def show(file: Somewhere) -> None:
+    """Say what is in a results file: study, cells, statuses, variables, where it came from.
+
+    Example: mcrace show results/race-digits/results.h5
+    """
+    from mcrace import screen
+    from mcrace.results import open_results
+
+    screen.show_results(open_results(file))
+
+
+@app.command()
+def merge(directory: Directory) -> None:
+    """Write results.h5 from the shards that are there.
+
+    Example: mcrace merge results/race-digits
+    """
+    from mcrace import engine, screen
+
+    results = engine.merge(engine.survey(engine.study_of(directory), directory))
+    screen.say(f"results in {results.path}")
+
+
+@app.command("list")
+def list_things(sort: Annotated[str, typer.Argument(metavar="tasks|observables|predictions", show_default=False)]) -> None:
+    """List tasks, observables or predictions, a line each.
+
+    Example: mcrace list predictions
+    """
+    from mcrace import screen
+    from mcrace.errors import StudyError, nearest
+    from mcrace.observe import OBSERVABLES
+    from mcrace.predictions import PREDICTIONS
+    from mcrace.tasks import TASKS
+
+    registries: dict[str, Any] = {"tasks": TASKS, "observables": OBSERVABLES, "predictions": PREDICTIONS}
+    if sort not in registries:
+        raise StudyError(f"{sort!r} cannot be listed: {nearest(sort, registries)}")
+    screen.show_list(registries[sort])
+
+
+def _finish(results: Any, verdicts: list[Any], strict: bool) -> None:
+    """Exit with 3 if that is asked for and something is not as the predictions say."""
+    if not strict:
+        return
+    diverged = any(int((cell["status"] == 2).sum()) for cell in results)
+    wrong = any(v.verdict == "refuted" or (v.control and not v.control.failed) for v in verdicts)
+    if diverged or wrong:
+        raise typer.Exit(3)
+
+
+def main() -> None:
+    """The console script: errors of ours are one sentence, an interrupt is one line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app()
+    except McraceError as error:
+        print(f"mcrace: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\nmcrace: interrupted; run the same command again to go on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
