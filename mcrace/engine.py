@@ -21,7 +21,7 @@ from mcrace.plan import Shard
 from mcrace.predictions.judging import with_options
 from mcrace.results import RESULTS, Results, open_results
 from mcrace.store import Variable
-from mcrace.study import Cell, Seeds, Study, load_study
+from mcrace.study import Cell, Seeds, Study, Training, load_study
 from mcrace.recording import Status
 from mcrace.worker import Receipt, environment
 
@@ -100,14 +100,22 @@ def _recording(cell: Cell, observables: tuple[str, ...]) -> Cell:
 def _at_half_step(cell: Cell) -> Cell:
     """The cell for the error budget: half the step, twice the steps, a tenth of the seeds but 200 at least."""
     config, count = cell.config, cell.seeds.count
-    training = config.training.model_copy(
-        update={"step_size": config.training.step_size / 2, "steps": 2 * config.training.steps})
+    training = _halved(config.training)
     times = config.record.times
     doubled = tuple(2 * t for t in times) if isinstance(times, tuple) else times
     record = config.record.model_copy(update={"times": doubled, "weights": "none"})
     seeds = Seeds(first=cell.seeds.first, count=min(count, max(HALF_STEP_LEAST, count // HALF_STEP_SHARE)))
     return replace(cell, name=f"{cell.name}+half-step", role="half-step", of=cell.name, seeds=seeds,
                    config=replace(config, training=training, record=record))
+
+
+def _halved(training: Training) -> Training:
+    """The same flow in half the step: of a heavy ball by friction, whose step is sqrt(step_size), a quarter."""
+    part = 4 if training.friction is not None else 2
+    schedule = training.schedule.model_copy(
+        update={"warm_up": 2 * training.schedule.warm_up, "every": 2 * training.schedule.every})
+    return training.model_copy(
+        update={"step_size": training.step_size / part, "steps": 2 * training.steps, "schedule": schedule})
 
 
 # ------------------------------------------------------------------------------------------------- the directory
@@ -446,20 +454,19 @@ def estimate(study: Study) -> list[Estimate]:
 
 def _steps_per_second(cell: Cell) -> float:
     """Steps a second of one core on networks of the size of the cell's, timed for a tenth of a second and more."""
-    from mcrace.kernels import MarkTable, OneLayerNetworks
+    from mcrace.kernels import networks
 
     config = cell.config
     n, N, m, d = 16, config.task.samples, config.network.hidden[0], config.task.inputs()
     rng = np.random.default_rng(0)
     W, v, y = rng.normal(size=(n, m, d)) / d, rng.normal(size=(n, m)) / m, rng.choice([-1.0, 1.0], (n, N))
-    networks = OneLayerNetworks(W, v, rng.normal(size=(n, N, d)) / np.sqrt(d), y, config.task.loss,
-                                config.training.dtype, MarkTable.none(n))
+    few = networks(W, v, rng.normal(size=(n, N, d)) / np.sqrt(d), y, config.task.loss, config.training.dtype)
     steps, spent = 1, 0.0
-    networks.advance(0, np.full(1, 1e-6))
+    few.advance(0, np.full(1, 1e-6))
     while spent < 0.1:
         steps *= 4
         began = time.perf_counter()
-        networks.advance(0, np.full(steps, 1e-6))
+        few.advance(0, np.full(steps, 1e-6))
         spent = time.perf_counter() - began
     return n * steps / spent
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcrace.compiled import compiled
 
-STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4}
+STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5}
 SHARED = 2**63  # the network number of what all networks of a study share
 U64 = np.uint64
 
@@ -51,8 +51,8 @@ def philox(key, block, stream, network, out):
 
 @compiled
 def _uniform(word):
-    """A number strictly between 0 and 1, a multiple of 2^-53 off by half a step."""
-    return (float(word >> U64(11)) + 0.5) * 2.0**-53
+    """A number strictly between 0 and 1, a multiple of 2^-52 off by half a step: 53 bits, so nothing is rounded to 1."""
+    return (float(word >> U64(12)) + 0.5) * 2.0**-52
 
 
 @compiled
@@ -120,6 +120,10 @@ def _shuffle(words, out):
         out[k], out[int(other)] = out[int(other)], out[k]
 
 
+def _key(entropy: int) -> np.ndarray:
+    return np.array([entropy & (2**64 - 1), entropy >> 64], np.uint64)
+
+
 class Stream:
     """The numbers of one stream of one network, drawn in order.
 
@@ -141,7 +145,7 @@ class Stream:
     """
 
     def __init__(self, entropy: int, name: str, network: int) -> None:
-        self.key = np.array([entropy & (2**64 - 1), entropy >> 64], np.uint64)
+        self.key = _key(entropy)
         self.stream, self.network = STREAMS[name], U64(network)
         self.block = 0
 
@@ -161,7 +165,7 @@ class Stream:
     def uniforms(self, *shape: int) -> np.ndarray:
         """Numbers strictly between 0 and 1, float64."""
         words = self.words(int(np.prod(shape)))
-        return (((words >> U64(11)).astype(float) + 0.5) * 2.0**-53).reshape(shape)
+        return (((words >> U64(12)).astype(float) + 0.5) * 2.0**-52).reshape(shape)
 
     def signs(self, *shape: int) -> np.ndarray:
         """+1 or -1 with equal chance, float64."""
@@ -173,6 +177,36 @@ class Stream:
         out = np.empty(count, np.int64)
         _shuffle(self.words(count), out)
         return out
+
+
+@compiled
+def _batches(key, stream, networks, first, samples, out):
+    """The minibatches of `batches`, an epoch's order from the epoch's own blocks."""
+    steps, size = out.shape[1:]
+    an_epoch = (samples + size - 1) // size
+    words, order = np.empty(samples, np.uint64), np.empty(samples, np.int64)
+    for i in range(len(networks)):
+        here = -1
+        for t in range(steps):
+            epoch, part = (first + t) // an_epoch, (first + t) % an_epoch
+            if epoch != here:
+                philox(key, epoch * ((samples + 3) // 4), stream, networks[i], words)
+                _shuffle(words, order)
+                here = epoch
+            for s in range(size):
+                at = part * size + s
+                out[i, t, s] = order[at] if at < samples else -1
+
+
+def batches(entropy: int, networks: np.ndarray, first: int, steps: int, samples: int, size: int) -> np.ndarray:
+    """Which samples make the minibatches of steps first, first+1, ...: int32 array [network, step, sample].
+
+    In each epoch every sample comes once, in an order of its own from the stream (entropy, batches, network); the last
+    batch of an epoch is filled up with -1.
+    """
+    out = np.empty((len(networks), steps, size), np.int32)
+    _batches(_key(entropy), STREAMS["batches"], networks.astype(np.uint64), first, samples, out)
+    return out
 
 
 def generator(entropy: int, *names: str) -> np.random.Generator:

@@ -1,8 +1,9 @@
 """HDF5: publish a file whole or not at all, read it back with every doubt, and merge shards into the results file.
 
 A shard is written under a temporary name, flushed to the disk, and renamed: what has a final name is complete.  Each
-dataset carries a digest of its values, and each group one of its attributes, since a checksum of HDF5's own guards
-neither attributes nor small datasets.
+dataset carries a digest of its values, and each group one of all attributes, since a checksum of HDF5's own guards
+neither attributes nor small datasets.  A file ends with a seal, a digest of all its bytes, which HDF5 does not see: some
+damage to its structure would crash the library, so shards are looked over before they are opened.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mcrace.errors import ResultsError
+from mcrace.errors import McraceError, ResultsError
 
 FORMAT_VERSION = 1
 FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
 CHUNK_BYTES = 1 << 20
 TEXT = h5py.string_dtype("utf-8")
+SEAL = b"mcrace sha256 "
+SEAL_BYTES = len(SEAL) + hashlib.sha256().digest_size
+OWN = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "digest")  # attributes that belong to the format
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def publish(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True) as file:
             yield file
+        _seal(temporary)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -92,6 +97,31 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _seal(path: Path) -> None:
+    """Append a digest of all bytes to a file."""
+    with open(path, "r+b") as file:
+        file.write(SEAL + hashlib.file_digest(file, "sha256").digest())
+
+
+def check_seal(path: Path) -> None:
+    """Compare all bytes of a file with its seal.
+
+    Raises
+    ------
+    ResultsError
+        If the file is truncated or damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
+    if not seal.startswith(SEAL):
+        raise ResultsError(f"{path}: is truncated: the seal at its end is missing")
+    if seal != SEAL + hashlib.sha256(body).digest():
+        raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
+
+
 def write_group(group: h5py.Group, variables: Mapping[str, Variable], attributes: Mapping[str, Any]) -> None:
     """Variables with a scale on each dimension, and attributes, with their digests.
 
@@ -115,15 +145,28 @@ def write_group(group: h5py.Group, variables: Mapping[str, Variable], attributes
 
 
 def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
-    """Attributes of a group, with a digest over them."""
+    """Attributes of a group, with a digest over them and over the dimensions and attributes of its datasets."""
     for key, value in attributes.items():
         group.attrs[key] = value
     group.attrs["attributes_digest"] = _attributes_digest(group)
 
 
 def _attributes_digest(group: h5py.Group) -> str:
-    plain = {k: str(v) for k, v in group.attrs.items() if k != "attributes_digest"}
+    plain: dict[str, Any] = {"": {k: str(v) for k, v in group.attrs.items() if k != "attributes_digest"}}
+    for name, data in group.items():
+        if isinstance(data, h5py.Dataset):
+            plain[name] = [_dims(name, data), data.attrs["digest"], {k: str(v) for k, v in _notes(data).items()}]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _dims(name: str, data: h5py.Dataset) -> tuple[str, ...]:
+    """The names of the dimensions of a dataset."""
+    return (name,) if data.is_scale else tuple(d[0].name.rsplit("/", 1)[-1] for d in data.dims)
+
+
+def _notes(data: h5py.Dataset) -> dict[str, Any]:
+    """The attributes of a dataset that are not the format's own."""
+    return {k: v for k, v in data.attrs.items() if k not in OWN}
 
 
 def _write(group: h5py.Group, name: str, variable: Variable) -> None:
@@ -151,25 +194,30 @@ def opened(path: Path) -> Iterator[h5py.File]:
         Naming the file, if it is missing, no HDF5, truncated, or of another format version.
     """
     if not path.is_file():
-        raise ResultsError(f"{path}: no such file")
+        raise ResultsError(f"{path}: " + ("is no file" if path.exists() else "no such file"))
     try:
-        file = h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        text = str(error)
-        why = "is truncated" if "truncated" in text else "is no HDF5 file" if "signature" in text else f"does not open: {text}"
-        raise ResultsError(f"{path}: {why}") from None
-    with file:
-        version = file.attrs.get("format_version")
-        if version is None:
-            raise ResultsError(f"{path}: is an HDF5 file, but not one of mcrace")
-        if version != FORMAT_VERSION:
-            raise ResultsError(f"{path}: has format version {version}; this mcrace reads version {FORMAT_VERSION}")
-        check_attributes(file, path)
-        yield file
+        with h5py.File(path, "r", locking="best-effort") as file:
+            version = file.attrs.get("format_version")
+            if version is None:
+                raise ResultsError(f"{path}: is an HDF5 file, but not one of mcrace")
+            if version != FORMAT_VERSION:
+                raise ResultsError(f"{path}: has format version {version}; this mcrace reads version {FORMAT_VERSION}")
+            check_attributes(file, path)
+            yield file
+    except McraceError:
+        raise
+    except Exception as error:  # h5py raises almost anything over damaged bytes
+        raise ResultsError(f"{path}: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    return ("is truncated" if "truncated" in text else "is no HDF5 file" if "signature not found" in text
+            else f"cannot be read: {text}")
 
 
 def check_attributes(group: h5py.Group, path: Path) -> None:
-    """Compare the attributes of a group with their digest.
+    """Compare the attributes of a group and of its datasets with their digest.
 
     Raises
     ------
@@ -178,13 +226,13 @@ def check_attributes(group: h5py.Group, path: Path) -> None:
     """
     try:
         right = group.attrs["attributes_digest"] == _attributes_digest(group)
-    except (KeyError, OSError, UnicodeDecodeError, ValueError):
+    except Exception:  # as above
         right = False
     if not right:
         raise ResultsError(f"{path}: the attributes of {group.name} are damaged")
 
 
-def read(group: h5py.Group, name: str, path: Path, rows: slice = slice(None), check: bool = True) -> np.ndarray:
+def read(group: h5py.Group, name: str, path: Path) -> np.ndarray:
     """The values of a dataset, after a look at their digest.
 
     Raises
@@ -192,15 +240,16 @@ def read(group: h5py.Group, name: str, path: Path, rows: slice = slice(None), ch
     ResultsError
         Naming the dataset, if it is damaged.
     """
+    where = f"{path}: {group.name.rstrip('/')}/{name}"
     try:
         data = group[name]
-        values = data.asstr()[...] if h5py.check_string_dtype(data.dtype) else data[...]
-        right = not check or data.attrs["digest"] == digest(np.asarray(values))
-    except (OSError, KeyError, RuntimeError, UnicodeDecodeError, ValueError) as error:
-        raise ResultsError(f"{path}: {group.name}/{name} cannot be read: {error}") from None
+        values = np.asarray(data.asstr()[...] if h5py.check_string_dtype(data.dtype) else data[...])
+        right = data.attrs["digest"] == digest(values)
+    except Exception as error:  # as above
+        raise ResultsError(f"{where} cannot be read: {error}") from None
     if not right:
-        raise ResultsError(f"{path}: {group.name}/{name} is damaged: its values do not match their digest")
-    return np.asarray(values)[rows]
+        raise ResultsError(f"{where} is damaged: its values do not match their digest")
+    return values
 
 
 # ------------------------------------------------------------------------------------------------- shards
@@ -254,20 +303,12 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
     ResultsError
         If it is damaged, or not of this cell.
     """
+    check_seal(path)
     with opened(path) as file:
         if file.attrs["identity"] != identity:
             raise ResultsError(f"{path}: belongs to another cell")
-        variables = {}
-        for name, data in file.items():
-            dims = tuple(d.label or _scale_name(d) for d in data.dims) if not data.is_scale else (name,)
-            skip = ("digest", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
-            attributes = {k: v for k, v in data.attrs.items() if k not in skip}
-            variables[name] = Variable(dims, read(file, name, path), attributes)
+        variables = {name: Variable(_dims(name, data), read(file, name, path), _notes(data)) for name, data in file.items()}
         return variables, dict(file.attrs)
-
-
-def _scale_name(dimension: Any) -> str:
-    return dimension[0].name.rsplit("/", 1)[-1]
 
 
 def merge_cell(directory: Path, identity: str, first: int, stop: int) -> tuple[dict[str, Variable], list[dict[str, Any]]]:

@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mcrace.errors import StudyError, nearest
 from mcrace.seeds import generator
+from mcrace.tables import Section
 from mcrace.tasks import TASKS, Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=,+_.-]{0,99}")
 STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
 MAX_CELLS = 10_000
 MAX_BYTES = 1_000_000
-
-
-class Section(BaseModel):
-    """A table of the study file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+MAX_DEPTH = 20
+MAX_TOLD = 100  # mistakes told one by one
+PLAIN_WORDS = {"model_type": "must be a table", "tuple_type": "must be a list"}
+BRANCHES = ("Times", "tuple[int, ...]")  # of record.times, as pydantic calls them
 
 
 class Seeds(Section):
@@ -48,7 +47,9 @@ class Heading(Section):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: object) -> object:
-        return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, bool) or not isinstance(value, int | dict):
+            raise ValueError("a number of networks, or a table { first, count }")
+        return {"count": value} if isinstance(value, int) else value
 
     @field_validator("name")
     @classmethod
@@ -91,14 +92,52 @@ class Until(Section):
     loss_drop: float = Field(gt=0, lt=1, description="share of the loss of the zero output that must be gone")
 
 
-class Training(Section):
-    """The [training] table."""
+class Schedule(Section):
+    """How the step size changes: see `mcrace.schedule.step_sizes`."""
 
-    method: Literal["gd"] = "gd"
+    kind: Literal["constant", "step", "cosine"] = "constant"
+    warm_up: int = Field(0, ge=0, le=10**9, description="steps in which the step size rises linearly")
+    every: int = Field(1000, ge=1, le=10**9, description="steps between two drops")
+    factor: float = Field(0.5, gt=0, le=1, description="what a drop leaves")
+    floor: float = Field(0.0, ge=0, le=1, description="share of the step size that a cosine ends at")
+
+
+class Training(Section):
+    """The [training] table.
+
+    heavy-ball: velocity = momentum velocity - step_size gradient; by `friction` γ, momentum = 1 - γ sqrt(step_size),
+    which is w'' = -γ w' - gradient in the time sqrt(step_size) (THEORY.md, balancedness).
+    """
+
+    method: Literal["gd", "heavy-ball"] = "gd"
     step_size: float = Field(gt=0, le=1e6, description="step of descent")
+    schedule: Schedule = Schedule()
+    momentum: float | None = Field(None, ge=0, le=1, description="share of the velocity kept at a step")
+    friction: float | None = Field(None, ge=0, description="γ of the heavy ball, instead of momentum")
+    initial_velocity: float = Field(0.0, ge=0, le=1e6, description="scale of random velocities w', v' at the start")
+    weight_decay: float = Field(0.0, ge=0, le=1e6, description="λ of λ(|W|² + |v|²)/2 added to the loss")
+    batch: int | None = Field(None, ge=1, description="samples in a minibatch; all of them by default")
     steps: int = Field(ge=1, le=10**9, description="steps at most")
     until: Until | None = None
     dtype: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _heavy_ball(self) -> Training:
+        given = [name for name in ("momentum", "friction") if getattr(self, name) is not None]
+        if self.method == "heavy-ball" and len(given) != 1:
+            raise ValueError('method = "heavy-ball" needs one of momentum and friction')
+        if self.method == "gd" and (given or self.initial_velocity):
+            raise ValueError(f'{(given or ["initial_velocity"])[0]} goes with method = "heavy-ball"')
+        if not 0 <= self.kept_velocity <= 1:
+            raise ValueError(f"friction {self.friction:g} is too large for the step: friction sqrt(step_size) is at most 1")
+        return self
+
+    @property
+    def kept_velocity(self) -> float:
+        """The momentum μ of a step; 0 for plain descent."""
+        if self.friction is not None:
+            return 1 - self.friction * self.step_size**0.5
+        return self.momentum or 0.0
 
 
 class Times(Section):
@@ -256,6 +295,8 @@ def parse_study(text: str) -> Study:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise StudyError(f"not valid TOML: {error}") from None
+    if _depth(raw) > MAX_DEPTH:
+        raise StudyError(f"tables and lists are nested more than {MAX_DEPTH} deep")
     mistakes: list[str] = [f"{key}: unknown table: {nearest(key, TABLES)}" for key in raw if key not in TABLES]
     mistakes += [f"{key}: must be a table [{key}]" for key in TABLES if key != "cells" and not isinstance(raw.get(key, {}), dict)]
     if mistakes:
@@ -266,7 +307,7 @@ def parse_study(text: str) -> Study:
     for name, overrides in _variations(raw, heading, mistakes):
         config = _resolve(base, overrides, name, mistakes)
         if config and heading:
-            cells.append(Cell(name, config, heading.seeds, swept=overrides if name != "main" else {}))
+            cells.append(Cell(name, config, heading.seeds, swept=overrides))
     predictions = raw.get("predictions", {})
     mistakes += [f"predictions.{k}: must be a table, as in {k} = {{ }}" for k, v in predictions.items() if not isinstance(v, dict)]
     if mistakes or heading is None:
@@ -277,7 +318,18 @@ def parse_study(text: str) -> Study:
 def _listed(mistakes: list[str]) -> str:
     if len(mistakes) == 1:
         return mistakes[0]
-    return f"{len(mistakes)} mistakes\n" + "\n".join(f"  {m}" for m in mistakes)
+    told = [*mistakes[:MAX_TOLD], *(["..."] if len(mistakes) > MAX_TOLD else [])]
+    return f"{len(mistakes)} mistakes\n" + "\n".join(f"  {m}" for m in told)
+
+
+def _depth(value: Any) -> int:
+    """How deep tables and lists are nested, found without recursion."""
+    depth, layer = 0, [value]
+    while layer and depth <= MAX_DEPTH:
+        depth += 1
+        inner = (v.values() if isinstance(v, dict) else v for v in layer if isinstance(v, dict | list))
+        layer = [v for values in inner for v in values]
+    return depth
 
 
 def _collect(mistakes: list[str], model: type[BaseModel], values: Any, where: str) -> Any:
@@ -285,10 +337,15 @@ def _collect(mistakes: list[str], model: type[BaseModel], values: Any, where: st
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        mistakes += [_sentence(model, problem, where) for problem in error.errors()]
-    except RecursionError:
-        mistakes.append(f"{where}: nested too deeply")
+        problems = error.errors(include_url=False, include_context=False)
+        inside = {p["loc"][:n] for p in problems if not _fits_no_branch(p) for n in range(len(p["loc"]))}
+        mistakes += [_sentence(model, p, where) for p in problems if not _fits_no_branch(p) or p["loc"][:-1] not in inside]
     return None
+
+
+def _fits_no_branch(problem: Any) -> bool:
+    """Whether a value is neither of two sorts of thing; not worth telling if something is wrong inside one sort."""
+    return problem["loc"][-1:] in [(branch,) for branch in BRANCHES]
 
 
 def validated(model: type[BaseModel], values: Any, where: str) -> Any:
@@ -308,7 +365,7 @@ def validated(model: type[BaseModel], values: Any, where: str) -> Any:
 
 def _sentence(model: type[BaseModel], problem: Any, where: str) -> str:
     """One mistake that pydantic found, as a sentence with its dotted key."""
-    location = [part for part in problem["loc"] if isinstance(part, int) or part not in ("Times", "tuple[int, ...]")]
+    location = [part for part in problem["loc"] if part not in BRANCHES]
     key = ".".join([where, *map(str, location)])
     info = _field(model, location)
     if problem["type"] == "extra_forbidden":
@@ -316,10 +373,12 @@ def _sentence(model: type[BaseModel], problem: Any, where: str) -> str:
     why = f" ({info.description})" if info is not None and info.description else ""
     if problem["type"] == "missing":
         return f"{key}: is missing{why}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = PLAIN_WORDS.get(problem["type"], problem["msg"]).removeprefix("Value error, ")
+    message = "must be a table or a list of steps" if _fits_no_branch(problem) else message
+    message = message.replace("Tuple should", "List should").replace(" after validation", "")
     if problem["type"] == "value_error":
         return f"{key}: {message}"
-    value = repr(problem["input"])
+    value = repr(list(problem["input"]) if isinstance(problem["input"], tuple) else problem["input"])
     value = value if len(value) <= 60 else value[:57] + "..."
     return f"{key}: {message[0].lower()}{message[1:]}, not {value}{why}"
 
@@ -352,7 +411,7 @@ def _keys(model: type[BaseModel], location: list[Any]) -> list[str]:
 def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistakes: list[str]) -> Config | None:
     """The configuration of a cell: the base with some dotted keys replaced."""
     tables = copy.deepcopy(base)
-    prefix = "" if name == "main" else f"cell {name}: "
+    prefix = f"cell {name}: " if overrides else ""
     for key, value in overrides.items():
         *path, last = key.split(".")
         table: Any = tables
@@ -371,20 +430,28 @@ def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistake
         found["task"] = _collect(own, TASKS[kind], tables["task"], "task")
     for part in ("network", "training", "record"):
         found[part] = _collect(own, SECTIONS[part], tables[part], part)
+    task, training, record = (found.get(part) for part in ("task", "training", "record"))
+    if task and training and (training.batch or 0) > task.samples:
+        own.append(f"training.batch: {training.batch} samples in a batch, but only {task.samples} in all")
+    if training and record and isinstance(record.times, tuple) and record.times[0] > training.steps:
+        own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
     mistakes += [m if m in mistakes else prefix + m for m in own]
     return None if own else Config(**found)
 
 
 def _variations(raw: dict[str, Any], heading: Heading | None, mistakes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of cells with the dotted keys that each replaces: the sweep (or the base alone), then the named cells."""
-    swept = list(_sweep(raw.get("sweep", {}), heading.entropy if heading else 0, mistakes))
-    for overrides in swept:
-        yield _cell_name(overrides), overrides
+    names: set[str] = set()
+    for overrides in _sweep(raw.get("sweep", {}), heading.entropy if heading else 0, mistakes):
+        name = _cell_name(overrides)
+        if name in names:  # values that agree in six digits
+            name = f"{name[:90]}+{len(names)}"
+        names.add(name)
+        yield name, overrides
     cells = raw.get("cells", [])
     if not isinstance(cells, list) or any(not isinstance(c, dict) for c in cells):
         mistakes.append("cells: each is a table of its own, [[cells]]")
         return
-    names = {_cell_name(o) for o in swept}
     for number, cell in enumerate(cells):
         overrides = _flat({k: v for k, v in cell.items() if k != "name"})
         name = cell.get("name")
@@ -443,11 +510,11 @@ def _sweep(sweep: dict[str, Any], entropy: int, mistakes: list[str]) -> Iterator
 def _random_draws(table: dict[str, Any], entropy: int, mistakes: list[str]) -> list[dict[str, Any]]:
     """`draws` points, each key uniform between low and high, or log-uniform."""
     ranges, count = {k: v for k, v in table.items() if k != "draws"}, table.get("draws")
-    if not isinstance(count, int) or not 1 <= count <= MAX_CELLS:
+    if not _is_number(count) or not isinstance(count, int) or not 1 <= count <= MAX_CELLS:
         mistakes.append(f"sweep.random.draws: a number from 1 to {MAX_CELLS:,}")
         return []
     for key, span in ranges.items():
-        numbers = isinstance(span, dict) and all(isinstance(span.get(k), int | float) for k in ("low", "high"))
+        numbers = isinstance(span, dict) and all(_is_number(span.get(k)) for k in ("low", "high"))
         if not numbers or span["low"] >= span["high"] or (span.get("log") and span["low"] <= 0):
             mistakes.append(f"sweep.random: {key}: needs {{ low, high }} with low < high, and log = true where low > 0")
             return []
@@ -462,12 +529,16 @@ def _random_draws(table: dict[str, Any], entropy: int, mistakes: list[str]) -> l
     return rows
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def _cell_name(overrides: dict[str, Any]) -> str:
     if not overrides:
         return "main"
     parts = []
     for key, value in overrides.items():
-        text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+        text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, default=str)
         parts.append(key.split(".")[-1] + "=" + re.sub(r"[^A-Za-z0-9+_.-]+", "-", text).strip("-"))
     return ",".join(parts)[:100]
 
@@ -482,11 +553,10 @@ def recording_steps(times: Times | tuple[int, ...], steps: int) -> np.ndarray:
         return np.array([t for t in times if t <= steps], np.int64)
     if times.count > steps:
         return np.arange(steps + 1)
-    points = times.count - 1
     if times.spacing == "linear":
         return np.round(np.linspace(0, steps, times.count)).astype(np.int64)
-    found = np.unique(np.round(np.geomspace(1, steps, points)))
-    while len(found) < times.count - 1:
-        points += 1
-        found = np.unique(np.round(np.geomspace(1, steps, points)))
-    return np.concatenate([[0], found[: times.count - 2], [steps]]).astype(np.int64)
+    first, left = 1, times.count - 2  # one by one, until the steps of a log grid are longer than 1
+    while left and first * ((steps / first) ** (1 / left) - 1) < 1:
+        first, left = first + 1, left - 1
+    rest = np.round(np.geomspace(first, steps, left + 1)) if left else [steps]
+    return np.concatenate([np.arange(first), rest]).astype(np.int64)

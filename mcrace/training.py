@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcrace.kernels import NEVER, MarkTable, OneLayerNetworks, Samples
+from mcrace.kernels import NEVER, MarkTable, Samples, networks
 from mcrace.observe import Snapshot
 from mcrace.recording import Recorder, Status, Wanted, level_of
-from mcrace.seeds import SHARED, Stream
-from mcrace.study import Config
+from mcrace.schedule import first_steps_at, step_sizes
+from mcrace.seeds import SHARED, Stream, batches
+from mcrace.study import Config, Training
+
+
+PIECE = 1 << 20  # steps, or samples of minibatches, that go to the kernel at once
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Group:
         Where their records go.
     seeds : int64 array [network]
     W, v : weights [network, neuron, input], [network, neuron] at the recording time `place`
+    U, u : their velocities, in units of a step; empty for plain descent
     X, y : samples and labels, of each network or shared
     levels, at : arrays [network, state]
         What the states still to be reached are met by: a loss, or a step (see `MarkTable`).
@@ -41,6 +46,8 @@ class Group:
     seeds: np.ndarray
     W: np.ndarray
     v: np.ndarray
+    U: np.ndarray
+    u: np.ndarray
     X: np.ndarray
     y: np.ndarray
     levels: np.ndarray
@@ -55,7 +62,8 @@ class Group:
     def some(self, chosen: np.ndarray) -> Group:
         """A part of the group, by an index or truths [network]."""
         X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
-        parts = (a[chosen] for a in (self.rows, self.seeds, self.W, self.v))
+        parts = [a[chosen] for a in (self.rows, self.seeds, self.W, self.v)]
+        parts += [a[chosen] if len(a) else a for a in (self.U, self.u)]
         return Group(self.config, self.entropy, *parts, X, y, self.levels[chosen], self.at[chosen], self.place)
 
     @staticmethod
@@ -64,11 +72,11 @@ class Group:
         one = groups[0]
         if len(groups) == 1:
             return one
-        rows, seeds, W, v, levels, at = (np.concatenate([getattr(g, name) for g in groups])
-                                         for name in ("rows", "seeds", "W", "v", "levels", "at"))
+        names = ("rows", "seeds", "W", "v", "U", "u", "levels", "at")
+        rows, seeds, W, v, U, u, levels, at = (np.concatenate([getattr(g, name) for g in groups]) for name in names)
         X, y = (np.concatenate([getattr(g, name) for g in groups]) if one.X.ndim == 3 else getattr(one, name)
                 for name in ("X", "y"))
-        return Group(one.config, one.entropy, rows, seeds, W, v, X, y, levels, at, one.place)
+        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.place)
 
     def shuffled(self) -> Samples:
         """The samples with labels shuffled, for controls, by the stream (entropy, labels, network)."""
@@ -146,7 +154,7 @@ def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
         if level is not None:
             group.levels[:, j] = level * zero
         if state == "tau=1":
-            group.at[:, j] = step_of_tau_one(snapshot, group.config.training.step_size)
+            group.at[:, j] = step_of_tau_one(snapshot, group.config.training)
 
 
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
@@ -156,12 +164,11 @@ def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     return np.full(len(y), np.log(2.0))
 
 
-def step_of_tau_one(start: Snapshot, step_size: float) -> np.ndarray:
+def step_of_tau_one(start: Snapshot, training: Training) -> np.ndarray:
     """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation) [network]."""
     median = np.array([np.median(s[a]) if a.any() else 0.0 for s, a in zip(start.drift_norms, start.active)])
     with np.errstate(divide="ignore"):
-        step = np.ceil(1 / (step_size * median))
-    return np.where(step < 2.0**62, np.minimum(step, 2.0**62), NEVER).astype(np.int64)
+        return first_steps_at(training, 1 / median, NEVER)
 
 
 def _snapshot(group: Group, samples: Samples | None = None) -> Snapshot:
@@ -185,8 +192,10 @@ class _Flight:
         states = recorder.states
         self.keep = np.array([recorder.wants(s) and s not in ("start", "final") for s in states])
         marks = MarkTable(group.levels, group.at, self.keep, states.index("final"))
-        self.networks = OneLayerNetworks(group.W, group.v, group.X, group.y, group.config.task.loss,
-                                         self.training.dtype, marks)
+        velocity = (group.U, group.u) if len(group.U) else None
+        self.networks = networks(group.W, group.v, group.X, group.y, group.config.task.loss, self.training.dtype, marks,
+                                 self.training.weight_decay, self.training.kept_velocity, velocity,
+                                 self.training.batch is not None)
 
     def go(self, waiting: set[int] = frozenset()) -> Group | None:  # type: ignore[assignment]
         """Train up to where all have stopped, or few are left, or others wait; returns those that still move."""
@@ -208,11 +217,20 @@ class _Flight:
         return None
 
     def _advance(self, here: int, there: int, look: bool = False) -> None:
-        self.networks.advance(here, np.full(there - here, self.training.step_size), look)
+        """Take the steps from here to there, in pieces where the step sizes or the minibatches are many."""
+        at_once = PIECE // (len(self.group.rows) * self.training.batch) + 1 if self.training.batch else PIECE
+        for first in range(here, max(there, here + 1), at_once):
+            stop = min(first + at_once, there)
+            more = {"orders": self._batches(first, stop)} if self.training.batch else {}
+            self.networks.advance(first, step_sizes(self.training, first, stop), look and stop == there, **more)
         bad = self.networks.alive & ~self.networks.finite
         if bad.any():
             self.recorder.end(self.group.rows[bad], Status.DIVERGED, there)
             self.networks.retire(bad)
+
+    def _batches(self, first: int, stop: int) -> np.ndarray:
+        group, size = self.group, self.training.batch
+        return batches(group.entropy, group.seeds, first, stop - first, group.config.task.samples, size)
 
     def _record(self, place: int, alive: np.ndarray) -> None:
         """Record the networks that still move at a time of the grid; all are computed where few are not wanted."""
@@ -239,6 +257,8 @@ class _Flight:
         stopped = met[:, -1] >= 0
         recorder.end(group.rows[stopped], Status.STOPPED, met[stopped, -1])
         group.W, group.v = self.networks.weights()
+        if len(group.U):
+            group.U, group.u = self.networks.velocities()
         group.levels[met >= 0], group.at[met >= 0] = -1, NEVER
         group.place = place
         if not alive.all():
@@ -275,6 +295,22 @@ def draw(config: Config, pool: dict[str, np.ndarray], entropy: int, rows: np.nda
     W, v = (np.stack(part) for part in zip(*starts))
     if not task.fresh:
         X, y = X[0], y[0]
+    U, u = initial_velocities(config, entropy, seeds)
     states = len(Wanted.parse(config.record.observables).states)
     levels, at = np.full((len(seeds), states), -1.0), np.full((len(seeds), states), NEVER)
-    return Group(config, entropy, rows, seeds, W, v, X, y, levels, at)
+    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at)
+
+
+def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Velocities of W and v in units of a step, from the stream (entropy, velocity, network); empty for plain descent.
+
+    w' and v' are drawn like unbalanced weights, in the time sqrt(step_size) a step.
+    """
+    training, neurons, inputs = config.training, config.network.hidden[0], config.task.inputs()
+    if training.kept_velocity == 0 and training.weight_decay == 0:
+        return np.empty((0, neurons, inputs)), np.empty((0, neurons))
+    scale = training.initial_velocity * np.sqrt(training.step_size)
+    if scale == 0:
+        return np.zeros((len(seeds), neurons, inputs)), np.zeros((len(seeds), neurons))
+    drawn = np.stack([Stream(entropy, "velocity", int(seed)).normals(neurons, inputs + 1) for seed in seeds])
+    return scale * drawn[:, :, :inputs] / np.sqrt(inputs), scale * drawn[:, :, inputs]

@@ -17,10 +17,11 @@ import numpy as np
 from llvmlite import binding
 
 from mcrace import __version__, store
-from mcrace.kernels import OneLayerNetworks
+from mcrace.kernels import choose
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
 from mcrace.recording import Recorder, Status
+from mcrace.schedule import times_at
 from mcrace.store import Variable
 from mcrace.study import SECTIONS, Config, recording_steps
 from mcrace.tasks import TASKS
@@ -56,7 +57,8 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
         return Receipt(shard, 0.0)
     variables = compute(shard, load_pool(shard.data))
     store.write_shard(path, variables, {"identity": shard.identity, "first": shard.first, "stop": shard.stop,
-                                        "seconds": time.perf_counter() - began, **environment()})
+                                        "seconds": time.perf_counter() - began, "kernel": kernel_of(configuration(shard.config)),
+                                        **environment()})
     codes, counts = np.unique(variables["status"].values, return_counts=True)
     return Receipt(shard, time.perf_counter() - began, {Status(c).name.lower(): int(n) for c, n in zip(codes, counts)})
 
@@ -76,13 +78,20 @@ def configuration(plain: dict[str, Any]) -> Config:
     return Config(task=task, **rest)  # type: ignore[arg-type]
 
 
+def kernel_of(config: Config) -> str:
+    """The name of the kernel that trains a cell: a pure function of its configuration."""
+    training = config.training
+    plain = not (training.weight_decay or training.kept_velocity or training.batch)
+    return choose(config.task.inputs(), config.network.hidden[0], config.task.samples, training.dtype, plain).kernel
+
+
 def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Variable]:
     """What a run recorded, with dimensions and units."""
     steps = {"units": "step"}
     meanings = "; ".join(f"{s.value} {s.name.lower()}: {s.text}" for s in Status)
     out = {
         "seed": Variable(("seed",), seeds),
-        "time": Variable(("time",), run.times * config.training.step_size, {"units": "sum of step sizes"}),
+        "time": Variable(("time",), times_at(config.training, run.times), {"units": "sum of step sizes"}),
         "step": Variable(("time",), run.times, steps),
         "state": Variable(("state",), np.array(run.states, object)),
         "state_step": Variable(("seed", "state"), run.state_step, {"description": "first step in the state; -1: never", **steps}),
@@ -118,7 +127,6 @@ def environment() -> dict[str, str]:
     return {
         "mcrace_version": __version__,
         "engine": str(ENGINE),
-        "kernel": OneLayerNetworks.kernel,
         "versions": " ".join(f"{p}={version(p)}" for p in packages),
         "python": platform.python_version(),
         "cpu": binding.get_host_cpu_name(),

@@ -1,6 +1,8 @@
 """Numba kernels: arrays [network, ...] in, arrays out; how networks are packed inside is the kernels' own affair."""
 
+from mcrace.kernels.choice import Networks, choose, networks
+from mcrace.kernels.gram_networks import GramNetworks
+from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.marks import NEVER, MarkTable
-from mcrace.kernels.one_layer import OneLayerNetworks, Samples
 
-__all__ = ["NEVER", "MarkTable", "OneLayerNetworks", "Samples"]
+__all__ = ["NEVER", "GramNetworks", "MarkTable", "Networks", "OneLayerNetworks", "Samples", "choose", "networks"]

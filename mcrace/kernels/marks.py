@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.kernels.lanes import aligned, pack
+from mcrace.kernels.lanes import aligned
 
 NEVER = np.iinfo(np.int64).max
 
@@ -25,8 +25,8 @@ class Marks(NamedTuple):
     at: np.ndarray  # [group, mark, lane] int64 steps; NEVER: not by its step, or met
     met: np.ndarray  # [group, mark, lane] int64 steps at which they were met; -1: not yet
     keep: np.ndarray  # [mark] slot of the kept weights, -1: none
-    kept_W: np.ndarray  # [slot, group, neuron, input, lane]
-    kept_v: np.ndarray  # [slot, group, neuron, 1, lane]
+    kept_W: np.ndarray  # [slot, ...] as the kernel's W
+    kept_v: np.ndarray  # [slot, ...] as the kernel's v
     stop: int  # the mark at which a network stops; -1: none
     alive: np.ndarray  # [group] int64, a bit for each lane that still moves
     now: np.ndarray  # [lane] room for the losses
@@ -98,20 +98,19 @@ class MarkTable:
         """No marks at all."""
         return cls(np.empty((networks, 0)), np.empty((networks, 0), np.int64), np.empty(0, bool), -1)
 
-    def in_lanes(self, W: np.ndarray, v: np.ndarray) -> Marks:
-        """The same for groups of networks with weights [group, neuron, input, lane]."""
-        groups, lanes, count = len(W), W.shape[-1], len(self.keep)
-        levels = pack(self.levels[:, :, None], count, W.dtype)[:, :, 0]
-        at = np.full((groups * lanes, count), NEVER)
-        at[: len(self.at)] = self.at
-        at = np.ascontiguousarray(at.reshape(groups, lanes, count).swapaxes(1, 2))
-        slots = np.where(self.keep, np.cumsum(self.keep) - 1, -1)
-        kept = (aligned((int(self.keep.sum()), *a.shape), a.dtype) for a in (W, v))
+    def in_lanes(self, W: np.ndarray, v: np.ndarray, lanes: int) -> Marks:
+        """The same for groups of `lanes` networks, with weights [group, ...] in whatever layout."""
+        groups, count = len(W), len(self.keep)
+        levels, at = np.full((groups * lanes, count), -1.0), np.full((groups * lanes, count), NEVER)
+        levels[: len(self.levels)], at[: len(self.at)] = self.levels, self.at
         alive = np.zeros(groups * lanes, np.int64)
         alive[: len(self.levels)] = 1
-        alive = (alive.reshape(groups, lanes) << np.arange(lanes)).sum(axis=1)
-        marks = Marks(count > 0, levels, at, np.full((groups, count, lanes), -1), slots, *kept, self.stop, alive,
-                      aligned((lanes,), W.dtype), aligned((groups, lanes), W.dtype), np.empty(groups, np.int64))
+        levels, at = (np.ascontiguousarray(a.reshape(groups, lanes, count).swapaxes(1, 2)) for a in (levels, at))
+        slots = np.where(self.keep, np.cumsum(self.keep) - 1, -1)
+        kept = (aligned((int(self.keep.sum()), *a.shape), a.dtype) for a in (W, v))
+        marks = Marks(count > 0, levels.astype(W.dtype), at, np.full((groups, count, lanes), -1), slots, *kept, self.stop,
+                      (alive.reshape(groups, lanes) << np.arange(lanes)).sum(axis=1), aligned((lanes,), W.dtype),
+                      aligned((groups, lanes), W.dtype), np.empty(groups, np.int64))
         for g in range(groups):
             look_ahead(marks, g)
         return marks

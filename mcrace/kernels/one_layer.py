@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 from numba.extending import overload
 
 from mcrace.compiled import compiled
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import note
 from mcrace.kernels.tiles import (
     dot,
@@ -34,6 +32,7 @@ from mcrace.kernels.tiles import (
 
 TILE = 4  # neurons and samples in a tile; inputs come five at a time, then fewer
 MSE, LOGISTIC = 0, 1
+LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 
 
 class Method(NamedTuple):
@@ -142,6 +141,27 @@ def backward_with_memory(W, v, U, u, X, r, gates, eta, decay, momentum, alive):
         store(v, i, 0, where(alive, out + velocity, out))
 
 
+@inline
+def _watch(marks, g, step, f, y, share, loss, W, v):
+    """Test the marks of group g against the loss of the outputs."""
+    value = mean_loss(f, y, share, loss)
+    nearest = load(own(marks.nearest, 0, len(marks.nearest), 1), g, 0, 1, 1)
+    if lane_bits(value <= nearest) or step >= marks.due[g]:
+        store(own(marks.now, 0, 1, 1), 0, 0, value)
+        note(marks, g, step, W[g], v[g])
+
+
+@inline
+def _update(w, out, U, u, g, X, r, gates, eta, method, alive):
+    """One step of a group, by the method."""
+    still = lanes_on(w, alive)
+    if method.plain:
+        backward(w, out, X, r, gates, eta, still)
+    else:
+        ball, speed = own(U, g * w.rows * w.cols, w.rows, w.cols), own(u, g * w.rows, w.rows, 1)
+        backward_with_memory(w, out, ball, speed, X, r, gates, eta, method.decay, method.momentum, still)
+
+
 @compiled
 def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look):
     """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
@@ -156,10 +176,9 @@ def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look)
     marks : `mcrace.kernels.marks.Marks`
     look : whether to test the marks once more after the last step.
     """
-    groups, m, d, lanes = W.shape
-    room = f.shape[0]
+    groups, m, d, _ = W.shape
+    room, share = f.shape[0], 1 / samples
     outputs, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
-    now, nearest = own(marks.now, 0, 1, 1), own(marks.nearest, 0, groups, 1)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
         x, target = _samples(X, g, room, d), _samples(y, g, 1, room)
@@ -168,19 +187,55 @@ def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look)
                 break
             forward(w, out, x, outputs, on)
             if marks.any:
-                value = mean_loss(outputs, target, 1 / samples, method.loss)
-                if lane_bits(value <= load(nearest, g, 0, 1, 1)) or first + t >= marks.due[g]:
-                    store(now, 0, 0, value)
-                    note(marks, g, first + t, W[g], v[g])
-            if t == len(etas):
+                _watch(marks, g, first + t, outputs, target, share, method.loss, W, v)
+            if t < len(etas):
+                residuals(outputs, target, share, method.loss)
+                _update(w, out, U, u, g, x, slopes, on, etas[t], method, marks.alive[g])
+
+
+@compiled
+def train_on_batches(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look, orders,
+                     all_X, all_y, batch_X, batch_y):
+    """As `train`, on minibatches; the marks are tested against the loss of all samples.
+
+    Parameters
+    ----------
+    orders : int32 array [group, step, sample, lane]
+        The samples of each minibatch, as many for all lanes, the rest -1.
+    all_X, all_y : X and y with all their dimensions, [group or 1, sample, input, lane or 1].
+    batch_X, batch_y : room for the samples and labels of a minibatch.
+    """
+    groups, m, d, _ = W.shape
+    room, size = f.shape[0], batch_y.shape[0]
+    outputs, on = own(f, 0, 1, room), own(gates, 0, m, room)
+    few, x, target = own(f, 0, 1, size), own(batch_X, 0, size, d), own(batch_y, 0, 1, size)
+    for g in range(groups):
+        w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
+        for t in range(len(etas) + look):
+            if marks.alive[g] == 0:
                 break
-            residuals(outputs, target, 1 / samples, method.loss)
-            alive = lanes_on(w, marks.alive[g])
-            if method.plain:
-                backward(w, out, x, slopes, on, etas[t], alive)
-            else:
-                ball, speed = own(U, g * m * d, m, d), own(u, g * m, m, 1)
-                backward_with_memory(w, out, ball, speed, x, slopes, on, etas[t], method.decay, method.momentum, alive)
+            if marks.any:
+                forward(w, out, _samples(X, g, room, d), outputs, on)
+                _watch(marks, g, first + t, outputs, _samples(y, g, 1, room), 1 / samples, method.loss, W, v)
+            if t < len(etas):
+                count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
+                forward(w, out, x, few, own(gates, 0, m, size))
+                residuals(few, target, 1 / count, method.loss)
+                _update(w, out, U, u, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
+
+
+@compiled
+def gather(X, y, order, batch_X, batch_y):
+    """The samples of a minibatch, lane by lane, from X [sample, input, lane or 1]; returns how many there are."""
+    count, own_lanes = 0, X.shape[2] > 1
+    for s in range(order.shape[0]):
+        count += order[s, 0] >= 0
+        for lane in range(order.shape[1]):
+            n, from_lane = order[s, lane], lane if own_lanes else 0
+            batch_y[s, lane] = y[n, from_lane] if n >= 0 else 0
+            for k in range(batch_X.shape[1]):
+                batch_X[s, k, lane] = X[n, k, from_lane] if n >= 0 else 0
+    return count
 
 
 @inline
@@ -210,128 +265,3 @@ def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
         residuals(out, _samples(y, g, 1, room), 1 / samples, loss)
         for i in range(0, m, TILE):
             sweep(_store_drift, d, i, (own(D, g * m * d, m, d), w, x, slopes, on))
-
-
-LOSSES = {"mse": MSE, "logistic": LOGISTIC}
-
-
-class OneLayerNetworks:
-    """Networks of one hidden layer in training, one in each lane.
-
-    Parameters
-    ----------
-    W : array [network, neuron, input]
-    v : array [network, neuron]
-    X : array [sample, input], shared, or [network, sample, input]
-    y : array [sample] or [network, sample]
-    loss : {"mse", "logistic"}
-    dtype : float32 or float64
-        Of all arithmetic.
-    marks : `mcrace.kernels.marks.MarkTable`
-    decay : float
-        Weight decay: the gradient of the loss is that of L + decay (|W|² + |v|²)/2.
-    momentum : float
-        What is kept of the velocity of a heavy ball from one step to the next.
-    """
-
-    kernel = "one-layer-lanes"
-
-    def __init__(self, W, v, X, y, loss, dtype, marks, decay=0.0, momentum=0.0):
-        self.count, self.neurons, self.inputs = W.shape
-        self.samples = y.shape[-1]
-        self.dtype = np.dtype(dtype)
-        self.lanes = lanes = lane_count(dtype)
-        rows, room = padded(self.neurons, TILE), padded(self.samples, TILE)
-        self.W, self.v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
-        plain = not decay and not momentum
-        self.U, self.u = (np.zeros_like(a[:0] if plain else a) for a in (self.W, self.v))
-        self.X, self.y = pack_samples(X, y, room, dtype)
-        self.f, self.gates = aligned((room, lanes), dtype), np.zeros((rows, room), GATES[lanes])
-        self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))
-        self.marks = marks.in_lanes(self.W, self.v)
-
-    def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
-        """Take the steps `first`, first+1, ... of the given sizes; `look`: test the marks after the last one, too."""
-        etas = np.asarray(etas, self.dtype)
-        train(self.W, self.v, self.U, self.u, self.X, self.y, self.samples, self.f, self.gates, etas,
-              self.method, self.marks, first, look)
-
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """W [network, neuron, input] and v [network, neuron], float64, as they stand."""
-        return self._unpacked(self.W, self.v)
-
-    def kept(self, mark: int) -> tuple[np.ndarray, np.ndarray]:
-        """The weights at a mark that keeps them; zeros for the networks that did not meet it."""
-        slot = self.marks.keep[mark]
-        return self._unpacked(self.marks.kept_W[slot], self.marks.kept_v[slot])
-
-    def _unpacked(self, W, v):
-        W, v = (unpack(a, self.count, self.neurons, np.float64) for a in (W, v))
-        return W, v[:, :, 0]
-
-    @property
-    def finite(self) -> np.ndarray:
-        """Which networks have finite output weights; infinite input weights make these so one step later."""
-        return np.isfinite(unpack(self.v, self.count, self.neurons)).all(axis=(1, 2))
-
-    @property
-    def met(self) -> np.ndarray:
-        """Steps at which the marks were met [network, mark], int64; -1: not met."""
-        return unpack(self.marks.met[:, :, None].swapaxes(1, 2), self.count, 1, np.int64)[:, 0]
-
-    @property
-    def alive(self) -> np.ndarray:
-        """Which networks still move [network]."""
-        return lane_flags(self.marks.alive, self.lanes, self.count)
-
-    def retire(self, networks: np.ndarray) -> None:
-        """Stop the networks that are set in a boolean array."""
-        for network in np.flatnonzero(networks):
-            group, lane = divmod(int(network), self.lanes)
-            self.marks.alive[group] &= ~(1 << lane)
-
-
-class Samples:
-    """Samples and labels in float64 lanes, packed once and evaluated often.
-
-    Parameters
-    ----------
-    X : array [sample, input], shared, or [network, sample, input]
-    y : array [sample] or [network, sample]
-    loss : {"mse", "logistic"}
-    """
-
-    def __init__(self, X, y, loss):
-        self.count, self.loss = y.shape[-1], LOSSES[loss]
-        self.room, self.lanes = padded(self.count, TILE), lane_count(np.float64)
-        self.X, self.y = pack_samples(X, y, self.room, np.float64)
-
-    def evaluate(self, W, v, drifts=True):
-        """Outputs and drifts of networks, in float64, by the same lanes as in training.
-
-        Parameters
-        ----------
-        W : array [network, neuron, input]
-        v : array [network, neuron]
-        drifts : bool
-            Whether they are wanted.
-
-        Returns
-        -------
-        f : array [network, sample]
-        D : array [network, neuron, input], or None
-            D_a = (1/N) sum_n g_an r_n x_n (THEORY.md, Notation).
-        active : bool array [network, neuron]
-            Whether a neuron is on at any sample.
-        """
-        networks, neurons, _ = W.shape
-        rows = padded(neurons, TILE)
-        packed_W, packed_v = pack(W, rows, np.float64), pack(v[:, :, None], rows, np.float64)
-        D = aligned(packed_W.shape if drifts else (0, *packed_W.shape[1:]), np.float64)
-        outputs = aligned((len(packed_W), self.room, self.lanes), np.float64)
-        f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows, self.room), GATES[self.lanes])
-        on = np.zeros((len(packed_W), rows), np.int64)
-        gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, D, outputs, on, self.loss)
-        f = unpack(outputs[:, :, None], networks, self.count)[:, :, 0]
-        active = np.stack([lane_flags(bits, self.lanes, networks) for bits in on.T[:neurons]], axis=1)
-        return f, unpack(D, networks, neurons) if drifts else None, active

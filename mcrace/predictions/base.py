@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from mcrace.registry import Registry
 from mcrace.results import CellResults
 from mcrace.seeds import generator
 from mcrace.statistics import Interval, Margin, equivalence_p, mean_interval
+from mcrace.tables import Section
 
 SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discriminating"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
@@ -82,10 +82,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Options(BaseModel):
+class Options(Section):
     """The options of a prediction in the study file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     control: str = ""
 

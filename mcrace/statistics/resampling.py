@@ -125,9 +125,11 @@ def permuted_slopes(x: np.ndarray, y: np.ndarray, strata: np.ndarray, rng: np.ra
 
 
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
-    """Two-sided p-value of a permutation test, never 0 (Phipson & Smyth 2010).
+    """Two-sided p-value of a permutation test, never 0 (Phipson & Smyth 2010); NaN if nothing was observed.
 
     >>> permutation_p(3.0, np.array([0.1, -0.2, 0.3]))
     0.25
     """
+    if np.isnan(observed):
+        return np.nan
     return float((1 + np.sum(np.abs(permuted) >= abs(observed))) / (1 + len(permuted)))

@@ -6,21 +6,20 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
+from mcrace.tables import Section
 
 Pool = dict[str, np.ndarray]
 
 
-class Task(BaseModel):
+class Task(Section):
     """The options that every task takes.
 
     A task draws samples for one network from a *pool*: arrays that are prepared once, saved, and read by all workers.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
     samples: int = Field(ge=1, le=1_000_000, description="samples of each network")

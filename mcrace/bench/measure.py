@@ -1,0 +1,304 @@
+"""Timing: one process, one thread, one core, all libraries in turn in every round, medians over the rounds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import mcrace.kernels as kernels
+from mcrace.bench.peers import PEERS, Peer, installed
+from mcrace.errors import McraceError, StudyError, nearest
+from mcrace.kernels.lanes import lane_count
+
+
+class Shape(NamedTuple):
+    """A network and its samples."""
+
+    d: int
+    m: int
+    N: int
+
+    @property
+    def flops(self) -> int:
+        """Nominal work of a step."""
+        d, m, N = self
+        return 4 * N * m * d + 6 * N * m + 4 * m * d
+
+
+SHAPES = {
+    "A": Shape(2, 16, 32),
+    "B": Shape(10, 50, 100),
+    "C": Shape(20, 100, 200),
+    "D": Shape(100, 300, 200),
+    "E": Shape(3072, 300, 200),
+    "G": Shape(64, 100, 200),
+    "P": Shape(13, 97, 199),
+}
+DTYPES = ("float32", "float64")
+GRAM_SHAPES = "E"  # where a peer on the Gram matrix is timed, too
+VARIANT_SHAPES = "B"  # where mcrace is timed against itself
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mcrace logistic": {"loss": "logistic"},
+    "mcrace heavy ball": {"momentum": 0.9, "decay": 1e-3},
+    "mcrace fresh data": {"fresh": True},
+}
+ETA = 0.01
+SECONDS, TRIAL_SECONDS = 0.15, 0.05
+LARGEST_BATCH, LARGEST_ARRAY = 1024, 64 << 20  # networks, bytes
+HOPELESS = 0.7  # of the best speed: no larger batch is tried
+ON_GRAM_MATRIX = {peer.library for peer in PEERS if peer.on_gram_matrix}
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+                     "NUMBA_NUM_THREADS"), "1"),
+    "JAX_PLATFORMS": "cpu",
+}  # fmt: skip
+ONE_XLA_THREAD = "--xla_cpu_multi_thread_eigen=false"
+
+
+def start(shape: Shape, networks: int, dtype: str, fresh: bool = False) -> tuple[np.ndarray, ...]:
+    """W, v, X and y to train from; `fresh`: samples of its own for each network."""
+    rng, own = np.random.default_rng(0), (networks,) if fresh else ()
+    W, v = rng.normal(size=(networks, shape.m, shape.d)), rng.normal(size=(networks, shape.m)) / shape.m
+    X, y = rng.normal(size=(*own, shape.N, shape.d)) / math.sqrt(shape.d), rng.choice((-1.0, 1.0), (*own, shape.N))
+    return tuple(a.astype(dtype) for a in (W, v, X, y))
+
+
+class Mcrace:
+    """The kernels of mcrace, with the methods of a peer.
+
+    Parameters
+    ----------
+    shape : Shape
+    dtype : str
+    loss : {"mse", "logistic"}
+    fresh : bool
+        Whether each network has samples of its own.
+    method : options of the kernels
+    """
+
+    def __init__(self, shape: Shape, dtype: str, loss: str = "mse", fresh: bool = False, **method: float) -> None:
+        groups = 4 if shape.m * shape.d < 10_000 else 1
+        W, v, X, y = start(shape, groups * lane_count(dtype), dtype, fresh)
+        marks = kernels.MarkTable.none(len(W))
+        self.networks = kernels.OneLayerNetworks(W, v, X, y, loss, dtype, marks, **method)
+        self.taken = 0
+
+    def run(self, steps: int) -> None:
+        """Take steps."""
+        self.networks.advance(self.taken, np.full(steps, ETA))
+        self.taken += steps
+
+
+@dataclass
+class Contender:
+    """What is timed, and its figures so far."""
+
+    library: str
+    version: str
+    runner: Mcrace | Peer
+    batch: int
+    period: int = 1  # steps are timed in multiples of it
+    kernel: str | None = None
+    steps: int = 0
+    speeds: list[float] = field(default_factory=list)  # network-steps per second
+
+    def time(self) -> float:
+        """Seconds that `steps` take."""
+        # The processor's time, not the wall's: what else runs on this core is not the library's doing.
+        begin = time.process_time()
+        self.runner.run(self.steps)
+        return time.process_time() - begin
+
+    def prepare(self, seconds: float) -> float:
+        """Warm up, and find how many steps take at least so long; returns network-steps per second."""
+        self.steps = self.period
+        self.time()
+        while (spent := self.time()) < seconds:
+            self.steps *= min(max(2, math.ceil(1.1 * seconds / max(spent, 1e-9))), 1000)
+        return self.batch * self.steps / spent
+
+    def race(self) -> None:
+        """Time it once more."""
+        self.speeds.append(self.batch * self.steps / self.time())
+
+
+def _batches(shape: Shape, dtype: str) -> Iterator[int]:
+    """Numbers of networks to try."""
+    one = shape.m * max(shape.N, shape.d) * np.dtype(dtype).itemsize
+    batch = 1
+    while batch <= LARGEST_BATCH and batch * one <= LARGEST_ARRAY:
+        yield batch
+        batch *= 2
+
+
+def _peer(peer: type[Peer], shape: Shape, dtype: str) -> Contender:
+    """A peer with the number of networks at once that suits it best."""
+    best, best_speed = None, 0.0
+    for batch in _batches(shape, dtype):
+        tried = Contender(peer.library, version(peer.module), peer(*start(shape, batch, dtype), ETA), batch)
+        speed = tried.prepare(TRIAL_SECONDS)
+        if speed > best_speed:
+            best, best_speed = tried, speed
+        elif speed < HOPELESS * best_speed:
+            break
+    assert best is not None
+    return best
+
+
+def _own(library: str, shape: Shape, dtype: str, **options: Any) -> Contender:
+    """The kernels of mcrace."""
+    runner = Mcrace(shape, dtype, **options)
+    networks = runner.networks
+    return Contender(library, version("mcrace"), runner, networks.count, kernel=networks.kernel)
+
+
+def _contenders(name: str, dtype: str) -> Iterator[Contender]:
+    """All that is timed at a shape."""
+    shape = SHAPES[name]
+    yield _own("mcrace", shape, dtype)
+    for peer in installed():
+        if name in GRAM_SHAPES or not peer.on_gram_matrix:
+            yield _peer(peer, shape, dtype)
+    if name in VARIANT_SHAPES:
+        for library, options in VARIANTS.items():
+            yield _own(library, shape, dtype, **options)
+
+
+def _row(name: str, dtype: str, contender: Contender) -> dict[str, Any]:
+    shape, speed = SHAPES[name], median(contender.speeds)
+    return {
+        "shape": name, "dtype": dtype, "library": contender.library, "steps_per_second": speed,
+        **shape._asdict(), "gflops": speed * shape.flops / 1e9, "kernel": contender.kernel,
+        "version": contender.version, "batch": contender.batch, "rounds": len(contender.speeds),
+    }  # fmt: skip
+
+
+def _race(name: str, dtype: str, rounds: int) -> list[dict[str, Any]]:
+    """The rows of one shape."""
+    contenders = list(_contenders(name, dtype))
+    for contender in contenders:
+        contender.prepare(SECONDS)
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.race()
+    return [_row(name, dtype, contender) for contender in contenders]
+
+
+def _short(figure: float) -> str:
+    """Three digits: 17.7M, 520k, 133."""
+    figure = float(f"{figure:.3g}")
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if figure >= size:
+            return f"{figure / size:.3g}{unit}"
+    return f"{figure:.3g}"
+
+
+def _best_peer(speeds: dict[str, float]) -> str | None:
+    """The fastest library that is neither mcrace nor on the Gram matrix."""
+    peers = [library for library in speeds if not library.startswith("mcrace") and library not in ON_GRAM_MATRIX]
+    return max(peers, key=speeds.__getitem__, default=None)
+
+
+def _ratio(speeds: dict[str, float], peer: str | None) -> str:
+    return f"{speeds['mcrace'] / speeds[peer]:.2f}×" if peer in speeds and "mcrace" in speeds else "-"
+
+
+def _speeds(rows: Iterable[dict[str, Any]], dtype: str) -> dict[str, dict[str, float]]:
+    """Network-steps per second of a dtype, by shape and library."""
+    speeds: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["dtype"] == dtype:
+            speeds.setdefault(row["shape"], {})[row["library"]] = row["steps_per_second"]
+    return speeds
+
+
+def _lines(speeds: dict[str, dict[str, float]], title: str) -> list[list[str]]:
+    """The cells of the table of one dtype."""
+    columns = list(speeds.values())
+    libraries = dict.fromkeys(library for column in columns for library in column)
+    lines = [[title, *speeds]]
+    lines += [[name, *(_short(c[name]) if name in c else "-" for c in columns)] for name in libraries]
+    lines += [[f"mcrace / {name}", *(_ratio(c, name) for c in columns)] for name in libraries if name in ON_GRAM_MATRIX]
+    lines.append(["best peer", *(_best_peer(c) or "-" for c in columns)])
+    lines.append(["mcrace / best peer", *(_ratio(c, _best_peer(c)) for c in columns)])
+    return lines
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Network-steps per second: a line for each library, a column for each shape, a block for each dtype.
+
+    Peers on the Gram matrix have a ratio of their own; the best peer, last, is one of the others.
+    """
+    blocks = []
+    for dtype in dict.fromkeys(row["dtype"] for row in rows):
+        lines = _lines(_speeds(rows, dtype), dtype)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        blocks.append("\n".join(
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
+        ))
+    return "\n\n".join(blocks)
+
+
+def _summary(speeds: dict[str, float]) -> str:
+    best = _best_peer(speeds)
+    peer = f", best peer {best} {_short(speeds[best])}, {_ratio(speeds, best)}" if best else ""
+    return f"mcrace {_short(speeds['mcrace'])}{peer}"
+
+
+def _main() -> None:
+    """Measure what the argument says, and print the rows as the last line."""
+    if hasattr(os, "sched_setaffinity"):  # before JAX and PyTorch are imported: they count the cores they may use
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    asked = json.loads(sys.argv[1])
+    rows = []
+    for dtype in asked["dtypes"]:
+        for name in asked["shapes"]:
+            rows += _race(name, dtype, asked["rounds"])
+            print(f"{dtype} {name}: {_summary(_speeds(rows, dtype)[name])}", file=sys.stderr, flush=True)
+    print(json.dumps(rows))
+
+
+def _check(sort: str, asked: Iterable[str], valid: Iterable[str]) -> None:
+    for name in asked:
+        if name not in valid:
+            raise StudyError(f"unknown {sort} {name!r}: {nearest(name, valid)}")
+
+
+def measure(shapes: list[str] | None = None, dtypes: Iterable[str] = DTYPES, rounds: int = 5) -> list[dict[str, Any]]:
+    """Time mcrace and the peers that are installed, on one core, in a process of their own.
+
+    Parameters
+    ----------
+    shapes : list of str, optional
+        Names in `SHAPES`; all of them if not given.
+    dtypes : of "float32", "float64"
+    rounds : int
+        In each of them every library is timed once.
+
+    Returns
+    -------
+    list of dict
+        For each shape, dtype and library: `shape`, `dtype`, `library`, `steps_per_second` (network-steps), `d`, `m`,
+        `N`, `gflops` (nominal), `kernel` (of mcrace), `version`, `batch` (networks at once), `rounds`.
+    """
+    asked = {"shapes": list(shapes or SHAPES), "dtypes": list(dtypes), "rounds": rounds}
+    _check("shape", asked["shapes"], SHAPES)
+    _check("dtype", asked["dtypes"], DTYPES)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_XLA_THREAD}".strip()
+    # A new process, because the libraries read these when they are imported.
+    command = [sys.executable, "-c", "from mcrace.bench.measure import _main; _main()", json.dumps(asked)]
+    done = subprocess.run(command, env=os.environ | ONE_THREAD | {"XLA_FLAGS": flags}, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise McraceError(f"the process of the benchmark ended with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,74 @@
+"""Which kernel trains networks of given sizes: a pure function of what is asked, never of the machine or the moment.
+
+Otherwise the same network would come out with other bits on the next run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mcrace.kernels.gram_networks import GramNetworks
+from mcrace.kernels.lane_networks import OneLayerNetworks
+from mcrace.kernels.lanes import lane_count
+from mcrace.kernels.marks import MarkTable
+
+Networks = OneLayerNetworks | GramNetworks
+
+
+def choose(inputs: int, neurons: int, samples: int, dtype: str, plain: bool) -> type[Networks]:
+    """The kernel for networks of one hidden layer, by its cycles a step (measured: PERFORMANCE.md).
+
+    Parameters
+    ----------
+    inputs, neurons, samples : int
+        d, m, N.
+    dtype : {"float32", "float64"}
+    plain : bool
+        Full-batch descent without momentum and decay: all that the Gram form knows.
+
+    Examples
+    --------
+    >>> choose(10, 50, 100, "float32", True).kernel, choose(3072, 300, 200, "float32", True).kernel
+    ('one-layer-lanes', 'one-layer-gram')
+    """
+    lanes = lane_count(np.dtype(dtype))
+    blocks, groups = -(-neurons // lanes), -(-samples // (4 if lanes == 16 else 3))
+    direct = 2.1 * neurons / lanes * samples * (inputs + 1)
+    gram = blocks * (1.65 * groups * samples + 14 * samples) + 1.25 * samples**2
+    return GramNetworks if plain and gram < direct else OneLayerNetworks
+
+
+def networks(
+    W: np.ndarray,
+    v: np.ndarray,
+    X: np.ndarray,
+    y: np.ndarray,
+    loss: str,
+    dtype: str,
+    marks: MarkTable | None = None,
+    decay: float = 0.0,
+    momentum: float = 0.0,
+    velocity: tuple[np.ndarray, np.ndarray] | None = None,
+    batches: bool = False,
+) -> Networks:
+    """Networks in training, in the kernel that `choose` names.
+
+    Parameters
+    ----------
+    W : array [network, neuron, input]
+    v : array [network, neuron]
+    X : array [sample, input], shared, or [network, sample, input]
+    y : array [sample] or [network, sample]
+        Labels; +1 or -1 for the logistic loss.
+    loss : {"mse", "logistic"}
+    dtype : {"float32", "float64"}
+    marks : MarkTable, optional
+    decay, momentum, velocity : see `OneLayerNetworks`
+    batches : bool
+        Whether minibatches will be given to `advance`.
+    """
+    marks = marks or MarkTable.none(len(W))
+    plain = not (decay or momentum or batches)
+    if choose(W.shape[2], W.shape[1], y.shape[-1], dtype, plain) is GramNetworks:
+        return GramNetworks(W, v, X, y, loss, dtype, marks)
+    return OneLayerNetworks(W, v, X, y, loss, dtype, marks, decay, momentum, velocity)
