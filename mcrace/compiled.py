@@ -37,7 +37,7 @@ def cache_directory() -> Path:
     for path in [Path(__file__), *sorted((HERE / "kernels").glob("*.py"))]:
         digest.update(path.name.encode() + path.read_bytes())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = f"{binding.get_host_cpu_name()}-{digest.hexdigest()[:16]}"
+    name = f"{numba.config.CPU_NAME or binding.get_host_cpu_name()}-{digest.hexdigest()[:16]}"
     candidates = [Path(base) / "mcrace" / name, Path(tempfile.gettempdir()) / f"mcrace-{os.getuid()}" / name]
     for path in candidates:
         try:

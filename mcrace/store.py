@@ -2,8 +2,8 @@
 
 A shard is written under a temporary name, flushed to the disk, and renamed: what has a final name is complete.  Each
 dataset carries a digest of its values, and each group one of all attributes, since a checksum of HDF5's own guards
-neither attributes nor small datasets.  A file ends with a seal, a digest of all its bytes, which HDF5 does not see: some
-damage to its structure would crash the library, so shards are looked over before they are opened.
+neither attributes nor small datasets.  A file ends with a seal, a digest of all its bytes, which HDF5 does not see:
+there is damage that crashes the library, so a shard's seal is looked at before it is opened.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def check_seal(path: Path) -> None:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
     if not seal.startswith(SEAL):
-        raise ResultsError(f"{path}: is truncated: the seal at its end is missing")
+        raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
     if seal != SEAL + hashlib.sha256(body).digest():
         raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
 
@@ -307,7 +307,7 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
     with opened(path) as file:
         if file.attrs["identity"] != identity:
             raise ResultsError(f"{path}: belongs to another cell")
-        variables = {name: Variable(_dims(name, data), read(file, name, path), _notes(data)) for name, data in file.items()}
+        variables = {n: Variable(_dims(n, data), read(file, n, path), _notes(data)) for n, data in file.items()}
         return variables, dict(file.attrs)
 
 

@@ -3,6 +3,7 @@
 from mcrace.kernels.choice import Networks, choose, networks
 from mcrace.kernels.gram_networks import GramNetworks
 from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
+from mcrace.kernels.layer_networks import LayeredNetworks
 from mcrace.kernels.marks import NEVER, MarkTable
 
-__all__ = ["NEVER", "GramNetworks", "MarkTable", "Networks", "OneLayerNetworks", "Samples", "choose", "networks"]
+__all__ = ["NEVER", "GramNetworks", "LayeredNetworks", "MarkTable", "Networks", "OneLayerNetworks", "Samples", "choose", "networks"]

@@ -16,7 +16,9 @@ Networks = OneLayerNetworks | GramNetworks
 
 
 def choose(inputs: int, neurons: int, samples: int, dtype: str, plain: bool) -> type[Networks]:
-    """The kernel for networks of one hidden layer, by its cycles a step (measured: PERFORMANCE.md).
+    """The kernel for networks of one hidden layer and one output, by its cycles a step (measured: PERFORMANCE.md).
+
+    Deeper networks, and those of several outputs, have one kernel: `mcrace.kernels.LayeredNetworks`.
 
     Parameters
     ----------

@@ -44,12 +44,12 @@ class Method(NamedTuple):
     momentum: float
 
 
-def _samples(X, group, rows, cols):
+def samples_of(X, group, rows, cols):
     """The samples, or labels, of a group as a matrix."""
 
 
-@overload(_samples, inline="always")
-def _samples_overload(X, group, rows, cols):
+@overload(samples_of, inline="always")
+def _samples_of(X, group, rows, cols):
     if X.ndim <= 2:
         return lambda X, group, rows, cols: shared(X, 0, rows, cols)
     return lambda X, group, rows, cols: own(X, group * rows * cols, rows, cols)
@@ -181,7 +181,7 @@ def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look)
     outputs, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
-        x, target = _samples(X, g, room, d), _samples(y, g, 1, room)
+        x, target = samples_of(X, g, room, d), samples_of(y, g, 1, room)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
                 break
@@ -215,8 +215,8 @@ def train_on_batches(W, v, U, u, X, y, samples, f, gates, etas, method, marks, f
             if marks.alive[g] == 0:
                 break
             if marks.any:
-                forward(w, out, _samples(X, g, room, d), outputs, on)
-                _watch(marks, g, first + t, outputs, _samples(y, g, 1, room), 1 / samples, method.loss, W, v)
+                forward(w, out, samples_of(X, g, room, d), outputs, on)
+                _watch(marks, g, first + t, outputs, samples_of(y, g, 1, room), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
                 forward(w, out, x, few, own(gates, 0, m, size))
@@ -254,7 +254,7 @@ def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
     room = f.shape[0]
     out, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
     for g in range(groups):
-        w, x = own(W, g * m * d, m, d), _samples(X, g, room, d)
+        w, x = own(W, g * m * d, m, d), samples_of(X, g, room, d)
         forward(w, own(v, g * m, m, 1), x, out, on)
         outputs[g] = f
         for i in range(m):
@@ -262,6 +262,6 @@ def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
                 active[g, i] |= gates[i, n]
         if len(D) == 0:
             continue
-        residuals(out, _samples(y, g, 1, room), 1 / samples, loss)
+        residuals(out, samples_of(y, g, 1, room), 1 / samples, loss)
         for i in range(0, m, TILE):
             sweep(_store_drift, d, i, (own(D, g * m * d, m, d), w, x, slopes, on))

@@ -278,6 +278,19 @@ def _matrix_transposed(matrix):
     return lambda matrix: _flip(matrix)
 
 
+@intrinsic
+def part(context, matrix, start, rows):
+    """The rows start, start+1, ... of a matrix, as a matrix."""
+
+    def codegen(context, builder, sig, values):
+        a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (values[0], None))
+        out.data = builder.gep(a.data, [builder.mul(values[1], a.down)])
+        out.rows, out.cols, out.down, out.across = values[2], a.cols, a.down, a.across
+        return out._getvalue()
+
+    return matrix(matrix, types.intp, types.intp), codegen
+
+
 def _addresses(context, builder, matrix, values):
     """A function (row, col) -> pointer to the entry [i+row, j+col]."""
     m, i, j = cgutils.create_struct_proxy(matrix)(context, builder, values[0]), values[1], values[2]

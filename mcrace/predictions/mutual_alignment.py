@@ -60,7 +60,7 @@ class MutualAlignment(Prediction):
         notes = [n for n in (gain.note, f"dead neurons: {dead:.1%}") if n]
         if both != gain.verdict:
             notes.append("decided by the clusters")
-        return [replace(gain, verdict=both, p=max(gain.p, clusters.p), note="; ".join(notes)), clusters]
+        return [replace(gain, verdict=both, p=float(np.maximum(gain.p, clusters.p)), note="; ".join(notes)), clusters]
 
 
 def alignment_gain(cell: CellResults) -> np.ndarray:

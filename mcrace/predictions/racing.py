@@ -62,15 +62,17 @@ class Racing(Prediction):
         return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
 
     def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:
-        """Whether the slope differs from 0 at all."""
+        """Whether the slope differs from 0 at all; the same networks are shuffled as are observed."""
+        slope = replace(slope, statistic="slope is not 0 (999 permutations)", primary=False)
+        if np.isnan(slope.estimate):
+            return slope
         x, y, strata = _growth_and_handicap(evidence.main, "cosine")
         permuted = permuted_slopes(x, y, strata, evidence.rng(self.name, "permutation"))
-        p = permutation_p(slope.estimate, permuted)
+        p = permutation_p(float(np.nanmean(slopes_within(x, y, strata))), permuted)
         low, high = np.quantile(permuted, [0.025, 0.975])
         outside = Margin(low, high).misses(Interval(slope.estimate, slope.low, slope.high))
         verdict = "supported" if outside and p <= 0.05 else "inconclusive"
-        return replace(slope, statistic="slope is not 0 (999 permutations)", primary=False, p=p, verdict=verdict,
-                       margin=Margin(), control=None, half_step_change=float("nan"),
+        return replace(slope, p=p, verdict=verdict, margin=Margin(), control=None, half_step_change=float("nan"),
                        note=f"permuted slopes: 95 % within {low:.2g} and {high:.2g}")
 
 

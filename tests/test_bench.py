@@ -1,0 +1,89 @@
+"""The benchmark: every peer computes what the oracle does, and the table divides the right figures."""
+
+import importlib.util
+
+import naive
+import numpy as np
+import pytest
+
+from mcrace.bench import measure, table
+from mcrace.bench.measure import Mcrace, Shape, start
+from mcrace.bench.peers import PEERS
+from mcrace.errors import StudyError
+
+STEPS, ETA = 5, 0.2
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+FEW_AND_MANY_INPUTS = [Shape(3, 5, 7), Shape(11, 5, 7)]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", FEW_AND_MANY_INPUTS)
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.library)
+def test_a_peer_trains_as_the_oracle_does(peer, shape, dtype):
+    pytest.importorskip(peer.module)
+    W, v, X, y = start(shape, 3, dtype)
+    training = peer(W, v, X, y, ETA)
+    training.run(2)
+    training.run(STEPS - 2)
+    expected = [naive.train(*(a.astype(float) for a in (w, out, X, y)), "mse", [ETA] * STEPS) for w, out in zip(W, v)]
+    for got, want, before in zip(training.weights(), zip(*expected), (W, v)):
+        assert np.abs(np.array(want) - before).max() > 0.01
+        np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("options", [{}, {"loss": "logistic"}, {"momentum": 0.9, "decay": 1e-3}, {"fresh": True}])
+def test_mcrace_takes_the_steps_it_is_timed_for(options):
+    shape = Shape(3, 5, 7)
+    training = Mcrace(shape, "float64", **options)
+    training.run(2)
+    training.run(STEPS - 2)
+    W, v, X, y = start(shape, training.networks.count, "float64", options.pop("fresh", False))
+    kind = options.pop("loss", "mse")
+    got = training.networks.weights()
+    for i in (0, len(W) - 1):
+        samples = (X[i], y[i]) if X.ndim == 3 else (X, y)
+        want = naive.train(W[i], v[i], *samples, kind, [0.01] * STEPS, **options)
+        for g, w in zip(got, want):
+            np.testing.assert_allclose(g[i], w, rtol=0, atol=1e-10)
+
+
+def row(library, speed, shape="A", dtype="float32"):
+    return {"shape": shape, "dtype": dtype, "library": library, "steps_per_second": speed}
+
+
+def test_the_table_divides_by_the_best_peer_of_the_same_shape_and_dtype():
+    rows = [row("mcrace", 9.0e6), row("numpy", 1.5e6), row("jax gemms", 2.0e6), row("mcrace logistic", 8e6),
+            row("mcrace", 1e4, "E"), row("numpy", 125, "E"), row("jax gemms", 99.96, "E"), row("jax gram", 4e3, "E"),
+            row("mcrace", 5.0e6, dtype="float64"), row("numpy", 999_960, dtype="float64")]  # fmt: skip
+    single, double = (block.splitlines() for block in table(rows).split("\n\n"))
+    cells = {line[:18].strip(): line[18:].split("  ") for line in single}
+    cells = {name: [cell.strip() for cell in line if cell.strip()] for name, line in cells.items()}
+    assert next(iter(cells)) == "float32"
+    assert cells["float32"] == ["A", "E"]
+    assert cells["mcrace"] == ["9M", "10k"]
+    assert cells["mcrace logistic"] == ["8M", "-"]
+    assert cells["jax gemms"] == ["2M", "100"]
+    assert cells["best peer"] == ["jax gemms", "numpy"]
+    assert cells["mcrace / jax gram"] == ["-", "2.50×"]
+    assert cells["mcrace / best peer"] == ["4.50×", "80.00×"]
+    assert double[-1].split() == ["mcrace", "/", "best", "peer", "5.00×"]
+    assert double[2].split() == ["numpy", "1M"]
+    assert len({len(line) for line in single}) == 1
+
+
+def test_a_table_without_peers_has_no_ratio():
+    assert table([row("mcrace", 9.0e6)]).splitlines()[-1].split()[-1] == "-"
+
+
+def test_unknown_names_are_the_users_mistake():
+    with pytest.raises(StudyError, match="unknown shape 'Z'"):
+        measure(["Z"])
+    with pytest.raises(StudyError, match="unknown dtype 'float16'"):
+        measure(["A"], dtypes=["float16"])
+
+
+def test_peers_that_are_not_installed_are_left_out(monkeypatch):
+    from mcrace.bench import peers
+
+    monkeypatch.setattr(peers, "find_spec", lambda name: importlib.util.find_spec(name) if name == "numpy" else None)
+    assert peers.installed() == [peers.NumpyBatched]

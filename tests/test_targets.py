@@ -1,0 +1,48 @@
+"""The same bits whatever vectors the processor has: kernels compiled for a narrower one give what they give here."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import hashlib
+import numpy as np
+from mcrace import seeds
+from mcrace.kernels import GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks
+
+def say(name, *arrays):
+    print(name, hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest())
+
+stream = seeds.Stream(1, "init", 2)
+say("normals", stream.normals(10_000))
+for dtype, loss in (("float32", "logistic"), ("float64", "mse")):
+    n, m, d, N = 9, 7, 11, 13
+    W, v, X = stream.normals(n, m, d) / 3, stream.normals(n, m) / 2, stream.normals(N, d)
+    y = np.where(X[:, 0] > 0, 1.0, -1.0)
+    networks = OneLayerNetworks(W, v, X, y, loss, dtype, MarkTable.none(n), 0.01, 0.5)
+    networks.advance(0, np.full(50, 0.1))
+    say("one layer " + dtype, *networks.weights())
+    networks = GramNetworks(W, v, X, y, loss, dtype, MarkTable.none(n))
+    networks.advance(0, np.full(50, 0.1))
+    say("Gram " + dtype, *networks.weights())
+    networks = LayeredNetworks([W, stream.normals(n, 3, m)], X, np.stack([y, -y, y], axis=1), loss, dtype)
+    networks.advance(0, np.full(50, 0.1))
+    say("layers " + dtype, *networks.weights())
+"""
+
+
+def printed(**environment: str) -> str:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.targets
+@pytest.mark.parametrize("cpu, features", [("haswell", "+avx2,+fma")])
+def test_bits_do_not_depend_on_the_processor(cpu, features):
+    here = printed()
+    there = printed(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    assert len(here.splitlines()) == 7
+    assert here == there
