@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcrace import launch, plan, store
-from mcrace.errors import ResultsError, ShardError, StudyError
+from mcrace.errors import McraceError, ResultsError, ShardError, StudyError
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import Shard
 from mcrace.predictions.judging import with_options
+from mcrace.recording import Status
 from mcrace.results import RESULTS, Results, open_results
 from mcrace.store import Variable
 from mcrace.study import Cell, Seeds, Study, Training, load_study
-from mcrace.recording import Status
+from mcrace.sweep import flat
 from mcrace.worker import Receipt, environment
 
 if TYPE_CHECKING:
@@ -171,17 +172,11 @@ def _differences(there: Study, here: Study) -> Iterator[str]:
     cells = {c.name: c for c in there.cells}
     for cell in here.cells:
         if cell.name in cells:
-            old, new = _flat(cells[cell.name].config.plain()), _flat(cell.config.plain())
+            old, new = flat(cells[cell.name].config.plain()), flat(cell.config.plain())
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key) and not key.startswith("record."):
                     yield f"{cell.name}: {key}: there {old.get(key)}, here {new.get(key)}"
 
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out = {}
-    for key, value in table.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out
 
 
 # ------------------------------------------------------------------------------------------------- running
@@ -248,6 +243,8 @@ def run(
 def _writable(directory: Path) -> Iterator[None]:
     try:
         yield
+    except McraceError:
+        raise
     except OSError as error:
         raise ResultsError(f"{directory}: cannot be written: {error.strerror or error}") from None
 
@@ -268,7 +265,9 @@ def _save_pool(directory: Path, pool: dict[str, np.ndarray]) -> str:
         return ""
     names = sorted(pool)
     path = directory / "data" / f"{store.digest(np.array([store.digest(pool[n]) for n in names], object))[:20]}.h5"
-    if not path.exists():
+    try:
+        store.check_seal(path)
+    except ResultsError:  # not there yet, or damaged
         variables = {n: Variable(tuple(f"{n}_{k}" for k in range(pool[n].ndim)), pool[n]) for n in names}
         with store.publish(path) as file:
             store.write_group(file, variables, {"format_version": store.FORMAT_VERSION, "arrays": " ".join(names)})
@@ -339,6 +338,8 @@ def merge(work: Work, reporter: Reporter | None = None) -> Results:
     contents = {c.name: {"identity": plan.identity(c.config, work.study.entropy), "role": c.role, "of": c.of,
                          "ranges": _present(work, c)} for c in work.study.cells}
     contents = {name: c for name, c in contents.items() if c["ranges"]}
+    if not contents:
+        raise ResultsError(f"{work.directory}: holds no shard of the study yet; mcrace run computes them")
     fingerprint = json.dumps([work.study.text, contents], sort_keys=True)
     try:
         there = open_results(path)
@@ -372,25 +373,34 @@ def _present(work: Work, cell: Cell) -> list[tuple[int, int]]:
 
 def _merge_cell(file: Any, work: Work, cell: Cell, identity: str) -> set[str]:
     first = cell.seeds.first
-    try:
-        variables, sources = store.merge_cell(work.directory, identity, first, first + cell.seeds.count)
-    except ResultsError as error:
-        damaged = Path(str(error).partition(": ")[0])
-        if damaged.exists():
-            os.replace(damaged, damaged.with_suffix(".damaged"))
-        raise ResultsError(f"{error}; it is set aside, and running again computes it anew") from None
-    for key, value in cell.swept.items():
-        if isinstance(value, int | float | str):
-            variables[key.rsplit(".", 1)[-1]] = Variable((), np.array(value, object if isinstance(value, str) else None))
+    variables, sources = store.merge_cell(work.directory, identity, first, first + cell.seeds.count)
+    swept = _swept(cell, variables)
+    variables |= swept
     statuses = np.bincount(variables["status"].values, minlength=len(Status))
     attributes = {"identity": identity, "role": cell.role, "of": cell.of, "config": json.dumps(cell.config.plain()),
-                  "swept": " ".join(k.rsplit(".", 1)[-1] for k in cell.swept),
+                  "swept": " ".join(swept),
                   "statuses": " ".join(f"{s.name.lower()}={n}" for s, n in zip(Status, statuses)),
                   "seconds": float(sum(s["seconds"] for s in sources)), "kernel": sources[0]["kernel"]}
     cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
     group = cells.create_group(cell.name, track_order=True)
     store.write_group(group, variables, attributes)
     return {f"{s['cpu']}, {s['versions']}, engine {s['engine']}" for s in sources}
+
+
+def _swept(cell: Cell, taken: dict[str, Variable]) -> dict[str, Variable]:
+    """What was swept, as scalars by the last part of their keys, or by their whole keys where that name is taken."""
+    shorts = [key.rsplit(".", 1)[-1] for key in cell.swept]
+    taken_dims = {d for variable in taken.values() for d in variable.dims}
+    found = {}
+    for (key, value), short in zip(cell.swept.items(), shorts):
+        if isinstance(value, list) and len(value) == 1:
+            (value,) = value  # the width of the one hidden layer
+        if isinstance(value, bool):
+            value = int(value)  # xarray reads no truths
+        if isinstance(value, int | float | str):
+            free = short not in taken and short not in taken_dims and shorts.count(short) == 1
+            found[short if free else key] = Variable((), np.array(value, object if isinstance(value, str) else None))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------- looking on

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from mcrace.observe import OBSERVABLES
+from mcrace.recording import Wanted
 from mcrace.study import Cell, Config, Study, recording_steps
 from mcrace.tasks import TASKS
-from mcrace.recording import Wanted
 
 ENGINE = 1  # raised whenever the bits of any network change
 SHARD_SECONDS = 15.0  # what a shard should take, about

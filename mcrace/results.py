@@ -157,6 +157,8 @@ def open_results(path: str | Path) -> Results:
     path = Path(path)
     if path.is_dir():
         path = path / RESULTS
+    if path.is_file():
+        store.check_seal(path, needed=False)
     with store.opened(path) as file:
         if "study" not in file.attrs or "cells" not in file:
             raise ResultsError(f"{path}: is a file of mcrace, but no results file")

@@ -180,6 +180,25 @@ class Stream:
 
 
 @compiled
+def _normals_of(key, stream, networks, out):
+    words = np.empty(out.shape[1], np.uint64)
+    for i in range(len(networks)):
+        philox(key, 0, stream, networks[i], words)
+        _normals(words, out[i])
+
+
+def normals_of(entropy: int, name: str, networks: np.ndarray, *shape: int) -> np.ndarray:
+    """The first normals of a stream of many networks: float64 array [network, *shape].
+
+    >>> bool((normals_of(7, "init", np.array([3]), 2)[0] == Stream(7, "init", 3).normals(2)).all())
+    True
+    """
+    out = np.empty((len(networks), int(np.prod(shape))))
+    _normals_of(_key(entropy), STREAMS[name], networks.astype(np.uint64), out)
+    return out.reshape(len(networks), *shape)
+
+
+@compiled
 def _batches(key, stream, networks, first, samples, out):
     """The minibatches of `batches`, an epoch's order from the epoch's own blocks."""
     steps, size = out.shape[1:]

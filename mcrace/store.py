@@ -26,6 +26,7 @@ from mcrace.errors import McraceError, ResultsError
 FORMAT_VERSION = 1
 FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
 CHUNK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 TEXT = h5py.string_dtype("utf-8")
 SEAL = b"mcrace sha256 "
 SEAL_BYTES = len(SEAL) + hashlib.sha256().digest_size
@@ -103,8 +104,14 @@ def _seal(path: Path) -> None:
         file.write(SEAL + hashlib.file_digest(file, "sha256").digest())
 
 
-def check_seal(path: Path) -> None:
+def check_seal(path: Path, needed: bool = True) -> None:
     """Compare all bytes of a file with its seal.
+
+    Parameters
+    ----------
+    path : Path
+    needed : bool
+        Whether a file without a seal is refused: HDF5 drops it when a user adds something to a file.
 
     Raises
     ------
@@ -112,13 +119,24 @@ def check_seal(path: Path) -> None:
         If the file is truncated or damaged.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            left = max(0, file.seek(0, os.SEEK_END) - SEAL_BYTES)
+            file.seek(left)
+            seal = file.read()
+            if not seal.startswith(SEAL):
+                if needed:
+                    raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
+                return
+            file.seek(0)
+            found = hashlib.sha256()
+            while left and (block := file.read(min(left, BLOCK_BYTES))):
+                found.update(block)
+                left -= len(block)
+    except McraceError:
+        raise
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
-    body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
-    if not seal.startswith(SEAL):
-        raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
-    if seal != SEAL + hashlib.sha256(body).digest():
+    if seal != SEAL + found.digest():
         raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
 
 
@@ -311,26 +329,39 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
         return variables, dict(file.attrs)
 
 
-def merge_cell(directory: Path, identity: str, first: int, stop: int) -> tuple[dict[str, Variable], list[dict[str, Any]]]:
+def merge_cell(
+    directory: Path, identity: str, first: int, stop: int
+) -> tuple[dict[str, Variable], list[dict[str, Any]]]:
     """The variables of a cell over all its seeds that are there, and the attributes of the shards they came from.
 
     Raises
     ------
     ResultsError
-        If a shard is damaged.
+        If shards are damaged: they are set aside, so that running again computes them anew.
     """
     parts: list[dict[str, Variable]] = []
-    sources = []
+    sources, damaged = [], []
     here = first
     for begin, end in stored_ranges(directory, identity):
         if end <= here or begin >= stop:
             continue
-        variables, attributes = read_shard(shard_path(directory, identity, begin, end), identity)
+        path = shard_path(directory, identity, begin, end)
+        try:
+            variables, attributes = read_shard(path, identity)
+        except ResultsError as error:
+            os.replace(path, path.with_suffix(".damaged"))
+            damaged.append(str(error))
+            continue
         rows = slice(max(here, begin) - begin, min(end, stop) - begin)
         parts.append({n: Variable(v.dims, v.values[rows] if v.dims[:1] == ("seed",) else v.values, v.attributes)
                       for n, v in variables.items()})
         sources.append(attributes)
         here = end
+    if len(damaged) == 1:
+        raise ResultsError(f"{damaged[0]}; it is set aside, and running again computes it anew")
+    if damaged:
+        listed = "\n".join(f"  {d}" for d in damaged)
+        raise ResultsError(f"{len(damaged)} shards are set aside, and running again computes them anew\n{listed}")
     if not parts:
         return {}, []
     merged = {}

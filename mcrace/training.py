@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcrace.compiled import compiled
 from mcrace.kernels import NEVER, MarkTable, Samples, networks
 from mcrace.observe import Snapshot
 from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.schedule import first_steps_at, step_sizes
-from mcrace.seeds import SHARED, Stream, batches
+from mcrace.seeds import SHARED, Stream, batches, normals_of
 from mcrace.study import Config, Training
-
 
 PIECE = 1 << 20  # steps, or samples of minibatches, that go to the kernel at once
 
@@ -166,9 +166,18 @@ def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
 
 def step_of_tau_one(start: Snapshot, training: Training) -> np.ndarray:
     """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation) [network]."""
-    median = np.array([np.median(s[a]) if a.any() else 0.0 for s, a in zip(start.drift_norms, start.active)])
     with np.errstate(divide="ignore"):
-        return first_steps_at(training, 1 / median, NEVER)
+        return first_steps_at(training, 1 / _medians(start.drift_norms, start.active), NEVER)
+
+
+@compiled
+def _medians(values, used):
+    """The median of the values that are used, in each row; 0 where none is."""
+    out = np.zeros(len(values))
+    for i in range(len(values)):
+        if used[i].any():
+            out[i] = np.median(values[i][used[i]])
+    return out
 
 
 def _snapshot(group: Group, samples: Samples | None = None) -> Snapshot:
@@ -266,39 +275,33 @@ class _Flight:
         return group.some(alive) if alive.any() else None
 
 
-def initial_weights(config: Config, inputs: int, entropy: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """W [neuron, input] and v [neuron] at the start, drawn neuron by neuron from the stream (entropy, init, network).
+def initial_weights(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """W [network, neuron, input] and v [network, neuron] at the start, from the stream (entropy, init, network).
 
     w ~ scale N(0, I/d); balanced: v = ±|w|, or at a ratio |w|/|v| with the same product; otherwise v ~ scale N(0, 1).
+    Numbers are taken neuron by neuron, so a wider network extends a narrower one.
     """
-    init, neurons = config.network.init, config.network.hidden[0]
+    init, neurons, inputs = config.network.init, config.network.hidden[0], config.task.inputs()
     drawn = neurons // 2 if init.paired else neurons
-    numbers = Stream(entropy, "init", seed).normals(drawn, inputs + 1)
-    W, extra = init.scale * numbers[:, :inputs] / np.sqrt(inputs), numbers[:, inputs]
+    numbers = normals_of(entropy, "init", seeds, drawn, inputs + 1)
+    W, extra = init.scale * numbers[:, :, :inputs] / np.sqrt(inputs), numbers[:, :, inputs]
     if init.balanced:
-        norm = np.sqrt(np.cumsum(W * W, axis=1)[:, -1])
-        root = np.sqrt(init.ratio)
+        norm, root = np.sqrt(np.cumsum(W * W, axis=2)[:, :, -1]), np.sqrt(init.ratio)
         W, v = W * root, np.where(extra > 0, norm, -norm) / root
     else:
         v = init.scale * extra
     if init.paired:
-        W, v = np.repeat(W, 2, axis=0), np.stack([v, -v], axis=1).reshape(-1)
+        W, v = np.repeat(W, 2, axis=1), np.stack([v, -v], axis=2).reshape(len(seeds), -1)
     return W, v
 
 
 def draw(config: Config, pool: dict[str, np.ndarray], entropy: int, rows: np.ndarray, seeds: np.ndarray) -> Group:
     """The networks of some seeds before training: weights and data are functions of (entropy, seed) alone."""
-    task = config.task
-    starts = [initial_weights(config, task.inputs(), entropy, int(seed)) for seed in seeds]
-    data = [task.sample(pool, entropy, int(seed)) for seed in (seeds if task.fresh else seeds[:1])]
-    X, y = (np.stack(part) for part in zip(*data))
-    W, v = (np.stack(part) for part in zip(*starts))
-    if not task.fresh:
-        X, y = X[0], y[0]
-    U, u = initial_velocities(config, entropy, seeds)
+    X, y = config.task.samples_of(pool, entropy, seeds)
     states = len(Wanted.parse(config.record.observables).states)
     levels, at = np.full((len(seeds), states), -1.0), np.full((len(seeds), states), NEVER)
-    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at)
+    weights, velocities = initial_weights(config, entropy, seeds), initial_velocities(config, entropy, seeds)
+    return Group(config, entropy, rows, seeds, *weights, *velocities, X, y, levels, at)
 
 
 def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -312,5 +315,5 @@ def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> tuple
     scale = training.initial_velocity * np.sqrt(training.step_size)
     if scale == 0:
         return np.zeros((len(seeds), neurons, inputs)), np.zeros((len(seeds), neurons))
-    drawn = np.stack([Stream(entropy, "velocity", int(seed)).normals(neurons, inputs + 1) for seed in seeds])
+    drawn = normals_of(entropy, "velocity", seeds, neurons, inputs + 1)
     return scale * drawn[:, :, :inputs] / np.sqrt(inputs), scale * drawn[:, :, inputs]

@@ -115,6 +115,7 @@ def load_pool(path: str) -> dict[str, np.ndarray]:
     """The shared data of a task, read once a process."""
     if not path:
         return {}
+    store.check_seal(Path(path))
     with store.opened(Path(path)) as file:
         names = file.attrs["arrays"].split()
         return {name: store.read(file, name, Path(path)) for name in names}

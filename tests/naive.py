@@ -1,8 +1,10 @@
-"""What the kernels compute, in plain NumPy, one network at a time: the oracle of the tests."""
+"""What the kernels and observables compute, in plain NumPy, one network at a time: the oracle of the tests."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 
 def outputs(W, v, X):
@@ -17,7 +19,8 @@ def loss(f, y, kind):
 
 def residual(f, y, kind):
     """-dl/df of each sample."""
-    return y - f if kind == "mse" else y / (1 + np.exp(y * f))
+    with np.errstate(over="ignore"):
+        return y - f if kind == "mse" else y / (1 + np.exp(y * f))
 
 
 def drift(W, v, X, y, kind):
@@ -26,12 +29,108 @@ def drift(W, v, X, y, kind):
     return (gates * residual(outputs(W, v, X), y, kind)[:, None]).T @ X / len(X)
 
 
-def train(W, v, X, y, kind, etas, decay=0.0, momentum=0.0):
-    """Full-batch descent with weight decay and momentum."""
-    U, u = np.zeros_like(W), np.zeros_like(v)
-    for eta in etas:
-        D = drift(W, v, X, y, kind)
+def path(W, v, X, y, kind, etas, decay=0.0, momentum=0.0, velocity=None, orders=None):
+    """Weights (W, v) before each step of descent with weight decay and momentum, and after the last one.
+
+    `velocity` is (U, u) at the start, in units of a step; `orders` [step, sample] are minibatches, filled up with -1.
+    """
+    U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
+    found = [(W, v)]
+    for k, eta in enumerate(etas):
+        few = slice(None) if orders is None else orders[k][orders[k] >= 0]
+        D = drift(W, v, X[few], y[few], kind)
         U = momentum * U + eta * (v[:, None] * D - decay * W)
         u = momentum * u + eta * ((W * D).sum(1) - decay * v)
         W, v = W + U, v + u
-    return W, v
+        found.append((W, v))
+    return found
+
+
+def train(*args, **options):
+    """The weights at the end of the path."""
+    return path(*args, **options)[-1]
+
+
+def met(losses, level, at):
+    """The first step at which the loss is at most a level, or whose number is at least `at`; -1: never."""
+    return next((k for k, value in enumerate(losses) if value <= level or k >= at), -1)
+
+
+# ------------------------------------------------------------------------------------------------- depth
+
+
+def deep_outputs(weights, X):
+    """Outputs [sample, output] of ReLU layers, weights [unit, input] each."""
+    for W in weights[:-1]:
+        X = np.maximum(X @ W.T, 0)
+    return X @ weights[-1].T
+
+
+def deep_train(weights, X, y, kind, etas, decay=0.0, momentum=0.0):
+    """Full-batch descent on the loss summed over outputs, y [sample, output]."""
+    speeds = [np.zeros_like(W) for W in weights]
+    for eta in etas:
+        layers = [X]
+        for W in weights[:-1]:
+            layers.append(np.maximum(layers[-1] @ W.T, 0))
+        slope = residual(layers[-1] @ weights[-1].T, y, kind) / len(X)
+        slopes = []
+        for W, below in zip(weights[::-1], layers[::-1]):
+            slopes.append(slope.T @ below)
+            slope = (slope @ W) * (below > 0)
+        speeds = [momentum * U + eta * (g - decay * W) for U, g, W in zip(speeds, slopes[::-1], weights)]
+        weights = [W + U for W, U in zip(weights, speeds)]
+    return weights
+
+
+# ------------------------------------------------------------------------------------------------- observables
+
+
+def cosine(W, v, D):
+    """cos δ = sign(v) w.D/(|w||D|) [neuron]; NaN for a dead neuron."""
+    with np.errstate(invalid="ignore"):
+        return np.sign(v) * (W * D).sum(1) / (np.linalg.norm(W, axis=1) * np.linalg.norm(D, axis=1))
+
+
+def alignment(W, v):
+    """A = Σ p_a p_b ŵ_a·ŵ_b/Σ p_a p_b over pairs a ≠ b of one sign, p = a/Σa, as a double sum."""
+    p = np.abs(v) * np.linalg.norm(W, axis=1)
+    p = p / p.sum()
+    top = bottom = 0.0
+    for a in range(len(v)):
+        for b in range(len(v)):
+            if a != b and v[a] * v[b] > 0:
+                top += p[a] * p[b] * (W[a] @ W[b]) / (np.linalg.norm(W[a]) * np.linalg.norm(W[b]))
+                bottom += p[a] * p[b]
+    return top / bottom if bottom else np.nan
+
+
+def clusters(W, v, X):
+    """Cluster of each neuron, by average linkage cut at 0.01, from 1 on in order of falling Σa; 0 for a dead one."""
+    active = (X @ W.T > 0).any(axis=0)
+    labels = np.zeros(len(v), int)
+    living = np.flatnonzero(active)
+    if len(living) < 2:
+        labels[living] = 1
+        return labels
+    unit = W[living] / np.linalg.norm(W[living], axis=1)[:, None]
+    signs = np.sign(v[living])
+    distance = 1 - np.minimum(unit @ unit.T, signs[:, None] * signs[None, :])
+    np.fill_diagonal(distance, 0)
+    found = fcluster(linkage(squareform(np.maximum(distance, 0), checks=False), "average"), 0.01, "distance")
+    product = np.abs(v) * np.linalg.norm(W, axis=1)
+    held = {c: product[living[found == c]].sum() for c in set(found)}
+    for rank, c in enumerate(sorted(held, key=lambda c: -held[c]), 1):
+        labels[living[found == c]] = rank
+    return labels
+
+
+def clusters_95(W, v, X):
+    """N95: the fewest clusters that hold 95 % of Σa of the living neurons."""
+    labels = clusters(W, v, X)
+    product = np.abs(v) * np.linalg.norm(W, axis=1)
+    held = np.array([product[labels == c].sum() for c in range(1, labels.max() + 1)])
+    for count in range(1, len(held) + 1):
+        if held[:count].sum() >= 0.95 * held.sum():
+            return float(count)
+    return np.nan

@@ -1,31 +1,33 @@
 """The benchmark: every peer computes what the oracle does, and the table divides the right figures."""
 
 import importlib.util
+import json
+import sys
 
 import naive
 import numpy as np
 import pytest
 
-from mcrace.bench import measure, table
-from mcrace.bench.measure import Mcrace, Shape, start
-from mcrace.bench.peers import PEERS
-from mcrace.errors import StudyError
+from mcrace.bench import SHAPES, measure, peers, table
+from mcrace.bench.measure import ETA, Mcrace, Shape, start
+from mcrace.errors import McraceError, StudyError
 
-STEPS, ETA = 5, 0.2
+timing = sys.modules[measure.__module__]  # its name in the package is the function's
+STEPS, LARGE = 5, 0.2
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 FEW_AND_MANY_INPUTS = [Shape(3, 5, 7), Shape(11, 5, 7)]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", FEW_AND_MANY_INPUTS)
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.library)
+@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda peer: peer.library)
 def test_a_peer_trains_as_the_oracle_does(peer, shape, dtype):
     pytest.importorskip(peer.module)
     W, v, X, y = start(shape, 3, dtype)
-    training = peer(W, v, X, y, ETA)
+    training = peer(W, v, X, y, LARGE)
     training.run(2)
     training.run(STEPS - 2)
-    expected = [naive.train(*(a.astype(float) for a in (w, out, X, y)), "mse", [ETA] * STEPS) for w, out in zip(W, v)]
+    expected = [naive.train(*(a.astype(float) for a in (w, out, X, y)), "mse", [LARGE] * STEPS) for w, out in zip(W, v)]
     for got, want, before in zip(training.weights(), zip(*expected), (W, v)):
         assert np.abs(np.array(want) - before).max() > 0.01
         np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype])
@@ -33,7 +35,7 @@ def test_a_peer_trains_as_the_oracle_does(peer, shape, dtype):
 
 @pytest.mark.parametrize("options", [{}, {"loss": "logistic"}, {"momentum": 0.9, "decay": 1e-3}, {"fresh": True}])
 def test_mcrace_takes_the_steps_it_is_timed_for(options):
-    shape = Shape(3, 5, 7)
+    shape, options = Shape(3, 5, 7), dict(options)
     training = Mcrace(shape, "float64", **options)
     training.run(2)
     training.run(STEPS - 2)
@@ -42,7 +44,7 @@ def test_mcrace_takes_the_steps_it_is_timed_for(options):
     got = training.networks.weights()
     for i in (0, len(W) - 1):
         samples = (X[i], y[i]) if X.ndim == 3 else (X, y)
-        want = naive.train(W[i], v[i], *samples, kind, [0.01] * STEPS, **options)
+        want = naive.train(W[i], v[i], *samples, kind, [ETA] * STEPS, **options)
         for g, w in zip(got, want):
             np.testing.assert_allclose(g[i], w, rtol=0, atol=1e-10)
 
@@ -58,8 +60,8 @@ def test_the_table_divides_by_the_best_peer_of_the_same_shape_and_dtype():
     single, double = (block.splitlines() for block in table(rows).split("\n\n"))
     cells = {line[:18].strip(): line[18:].split("  ") for line in single}
     cells = {name: [cell.strip() for cell in line if cell.strip()] for name, line in cells.items()}
-    assert next(iter(cells)) == "float32"
-    assert cells["float32"] == ["A", "E"]
+    assert next(iter(cells)) == "float32, steps/s"
+    assert cells["float32, steps/s"] == ["A", "E"]
     assert cells["mcrace"] == ["9M", "10k"]
     assert cells["mcrace logistic"] == ["8M", "-"]
     assert cells["jax gemms"] == ["2M", "100"]
@@ -82,8 +84,33 @@ def test_unknown_names_are_the_users_mistake():
         measure(["A"], dtypes=["float16"])
 
 
-def test_peers_that_are_not_installed_are_left_out(monkeypatch):
-    from mcrace.bench import peers
+def test_a_measuring_process_that_fails_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(McraceError, match="exit code 1"):
+        measure(["A"])
 
+
+def test_the_measuring_process_answers():
+    assert measure(["A"], dtypes=[]) == []
+
+
+@pytest.fixture
+def numpy_alone(monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda name: importlib.util.find_spec(name) if name == "numpy" else None)
+
+
+def test_peers_that_are_not_installed_are_left_out(numpy_alone):
     assert peers.installed() == [peers.NumpyBatched]
+
+
+def test_every_library_has_a_row(numpy_alone, monkeypatch):
+    for name, value in {"SECONDS": 1e-3, "TRIAL_SECONDS": 1e-3, "LARGEST_BATCH": 2}.items():
+        monkeypatch.setattr(timing, name, value)
+    rows = timing._race("B", "float64", 2)
+    assert [row["library"] for row in rows] == ["mcrace", "numpy", *timing.VARIANTS]
+    assert [row["kernel"] for row in rows] == ["one-layer-lanes", None] + ["one-layer-lanes"] * 3
+    for row in json.loads(json.dumps(rows)):
+        assert (row["shape"], row["dtype"], row["rounds"]) == ("B", "float64", 2)
+        assert (row["d"], row["m"], row["N"]) == SHAPES["B"]
+        assert row["gflops"] == pytest.approx(row["steps_per_second"] * (4 * 100 * 500 + 6 * 5000 + 4 * 500) / 1e9)
+    assert table(rows).count("\n") == 7

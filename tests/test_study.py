@@ -225,7 +225,7 @@ def test_many_wrong_cells_are_told_in_bounded_space_and_time():
     ("{ scale = 0.5 }", "{ scale = 1e9 }", "network.init.scale: input should be less than or equal to 1000000"),
     ("{ scale = 0.5 }", "{ scael = 1 }", "network.init.scael: unknown key: did you mean 'scale'? Valid names: bal"),
     ("{ scale = 0.5 }", "3", "network.init: must be a table, not 3"),
-    ("hidden = [6]\ninit = { scale = 0.5 }", "hidden = [5]\ninit = { paired = true }", "network: the number of neurons"),
+    ("hidden = [6]\ninit = { scale = 0.5 }", "hidden = [5]\ninit = { paired = true }", "network: the number of"),
     ("step_size = 0.1", "step_size = -0.1", "training.step_size: input should be greater than 0, not -0.1"),
     ("step_size = 0.1", 'step_size = "fast"', "training.step_size: input should be a valid number, not 'fast'"),
     ("step_size = 0.1", 'step_size = 0.1\nmethod = "adam"', "training.method: input should be"),
@@ -325,7 +325,7 @@ def test_all_mistakes_are_told_at_once_also_across_cells():
               'network.init.scael = 1\n[predictions]\nracing = 1')
     told = "\n".join(mistakes(text))
     for key in ("task.samples: is missing", "task.sampels: unknown", "training.step_size: ", "network.hidden: ",
-                "record.times: ", "cell one: training.steps: ", "cell two: network.init.scael: ", "predictions.racing: "):
+                "record.times: ", "cell one: training.steps:", "cell two: network.init.scael: ", "predictions.racing:"):
         assert told.count(key) == 1, (key, told)
 
 

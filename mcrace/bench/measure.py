@@ -88,9 +88,9 @@ class Mcrace:
     method : options of the kernels
     """
 
-    def __init__(self, shape: Shape, dtype: str, loss: str = "mse", fresh: bool = False, **method: float) -> None:
+    def __init__(self, shape: Shape, dtype: str, loss: str = "mse", fresh: bool = False, **method: Any) -> None:
         groups = 4 if shape.m * shape.d < 10_000 else 1
-        W, v, X, y = start(shape, groups * lane_count(dtype), dtype, fresh)
+        W, v, X, y = start(shape, groups * lane_count(np.dtype(dtype)), dtype, fresh)
         self.networks = kernels.networks(W, v, X, y, loss, dtype, **method)
         self.taken = 0
 
@@ -146,7 +146,8 @@ def _peer(peer: type[Peer], shape: Shape, dtype: str) -> Contender:
     """A peer with the number of networks at once that suits it best."""
     best, best_speed = None, 0.0
     for batch in _batches(shape, dtype):
-        tried = Contender(peer.library, version(peer.module), peer(*start(shape, batch, dtype), ETA), batch)
+        W, v, X, y = start(shape, batch, dtype)
+        tried = Contender(peer.library, version(peer.module), peer(W, v, X, y, ETA), batch)
         speed = max(tried.prepare(TRIAL_SECONDS), tried.speed())
         if speed > best_speed:
             best, best_speed = tried, speed
@@ -227,8 +228,8 @@ def _speeds(rows: Iterable[dict[str, Any]], dtype: str) -> dict[str, dict[str, f
 def _lines(speeds: dict[str, dict[str, float]], title: str) -> list[list[str]]:
     """The cells of the table of one dtype."""
     columns = list(speeds.values())
-    libraries = dict.fromkeys(library for column in columns for library in column)
-    libraries = sorted(libraries, key=lambda name: not name.startswith("mcrace"))
+    seen = dict.fromkeys(library for column in columns for library in column)
+    libraries = sorted(seen, key=lambda name: not name.startswith("mcrace"))
     lines = [[title, *speeds]]
     lines += [[name, *(_short(c[name]) if name in c else "-" for c in columns)] for name in libraries]
     lines += [[f"mcrace / {name}", *(_ratio(c, name) for c in columns)] for name in libraries if name in ON_GRAM_MATRIX]
@@ -244,7 +245,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """
     blocks = []
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
-        lines = _lines(_speeds(rows, dtype), dtype)
+        lines = _lines(_speeds(rows, dtype), f"{dtype}, steps/s")
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         blocks.append("\n".join(
             "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
@@ -294,9 +295,10 @@ def measure(shapes: list[str] | None = None, dtypes: Iterable[str] = DTYPES, rou
         For each shape, dtype and library: `shape`, `dtype`, `library`, `steps_per_second` (network-steps), `d`, `m`,
         `N`, `gflops` (nominal), `kernel` (of mcrace), `version`, `batch` (networks at once), `rounds`.
     """
-    asked = {"shapes": list(shapes or SHAPES), "dtypes": list(dtypes), "rounds": rounds}
-    _check("shape", asked["shapes"], SHAPES)
-    _check("dtype", asked["dtypes"], DTYPES)
+    shapes, dtypes = list(dict.fromkeys(shapes or SHAPES)), list(dtypes)
+    _check("shape", shapes, SHAPES)
+    _check("dtype", dtypes, DTYPES)
+    asked = {"shapes": shapes, "dtypes": dtypes, "rounds": rounds}
     flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_XLA_THREAD}".strip()
     # A new process, because the libraries read these when they are imported.
     command = [sys.executable, "-c", "from mcrace.bench.measure import _main; _main()", json.dumps(asked)]

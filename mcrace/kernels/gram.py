@@ -20,7 +20,7 @@ from mcrace.kernels.tiles import dot, inline, load, own, product, shared, store,
 
 COLUMNS = 8  # of a tile
 ROOM = 48  # samples are padded to a multiple of: lanes of both dtypes, and tables of 3 and of 4 samples
-RENEW = 1024
+RENEW = 512
 
 
 @inline

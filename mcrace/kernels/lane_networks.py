@@ -158,5 +158,5 @@ class Samples:
         on = np.zeros((len(packed_W), rows), np.int64)
         gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, D, outputs, on, self.loss)
         f = unpack(outputs[:, :, None], networks, self.count)[:, :, 0]
-        active = np.stack([lane_flags(bits, self.lanes, networks) for bits in on.T[:neurons]], axis=1)
+        active = lane_flags(on[:, :neurons], self.lanes, networks)
         return f, unpack(D, networks, neurons) if drifts else None, active

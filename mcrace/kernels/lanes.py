@@ -71,5 +71,6 @@ def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: np.dtype) -> tu
 
 
 def lane_flags(bits: np.ndarray, lanes: int, networks: int) -> np.ndarray:
-    """Bits of groups [group] as truths of networks [network]."""
-    return (bits[:, None] >> np.arange(lanes) & 1).astype(bool).reshape(-1)[:networks]
+    """Bits of groups [group, ...] as truths of networks [network, ...]."""
+    flags = (bits[:, None] >> np.arange(lanes).reshape(1, lanes, *[1] * (bits.ndim - 1)) & 1).astype(bool)
+    return flags.reshape(-1, *bits.shape[1:])[:networks]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mcrace.errors import StudyError
+from mcrace.mistakes import validated
 from mcrace.predictions.base import PREDICTIONS, Evidence, Options, Prediction, Verdict
 from mcrace.results import CellResults, Results, open_results
 from mcrace.statistics import benjamini_hochberg, holm
-from mcrace.study import validated
 
 
 def with_options(name: str, table: dict[str, Any]) -> tuple[Prediction, Options]:

@@ -49,24 +49,41 @@ class Task(Section):
         """Raw samples [sample, input] and labels [sample], +1 or -1, from the stream."""
         raise NotImplementedError
 
-    def sample(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray]:
-        """Samples [sample, input] and labels [sample], float64, prepared, of one network.
+    def samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Prepared samples and labels, float64, of some networks.
 
         The stream is (entropy, data, network); what all networks share has a network number of its own.
+
+        Returns
+        -------
+        X : array [network, sample, input], or [sample, input] where they are shared
+        y : array [network, sample], or [sample]
         """
-        network = network if self.fresh else SHARED
+        drawn = [self._labelled(pool, entropy, int(i)) for i in (networks if self.fresh else [SHARED])]
+        X, y = (np.stack(part) for part in zip(*drawn))
+        X = self.prepare(X)
+        return (X, y) if self.fresh else (X[0], y[0])
+
+    def sample(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray]:
+        """Prepared samples [sample, input] and labels [sample] of one network."""
+        X, y = self.samples_of(pool, entropy, np.array([network]))
+        return (X[0], y[0]) if self.fresh else (X, y)
+
+    def _labelled(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray]:
         X, y = self.draw(pool, Stream(entropy, "data", network))
         if self.permute_labels:
             y = y[Stream(entropy, "labels", network).permutation(len(y))]
-        return self.prepare(X), y
+        return X, y
 
     def prepare(self, X: np.ndarray) -> np.ndarray:
-        """Centre and scale samples, summing in order (`cumsum`), so that no processor decides a bit."""
+        """Centre and scale samples [network, sample, input], each network's own; `cumsum` adds in order, so that no
+        processor decides a bit.
+        """
         if self.center:
-            X = X - np.cumsum(X, axis=0)[-1] / len(X)
+            X = X - np.cumsum(X, axis=1)[:, -1:] / X.shape[1]
         if self.scale == "unit-rms":
-            mean_square = np.cumsum((X * X).reshape(-1))[-1] / len(X)
-            X = X / np.sqrt(mean_square) if mean_square > 0 else X
+            mean_square = np.cumsum((X * X).reshape(len(X), -1), axis=1)[:, -1, None, None] / X.shape[1]
+            X = X / np.sqrt(np.where(mean_square > 0, mean_square, 1))
         return X
 
 
