@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ app = typer.Typer(name="mcrace", no_args_is_help=True, add_completion=True, pret
                   rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
                   help="Monte Carlo studies of how neurons race in gradient descent.")
 
+Plain = partial(typer.Option, show_default=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Results directory.", show_default=False)]
 Somewhere = Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Results directory or file.", show_default=False)]
@@ -42,11 +44,11 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 @app.command()
 def run(
     study: StudyFile,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Results directory [results/NAME].", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(min=0, max=4096, help="Worker processes [one a core]; 0: none but this one.", show_default=False)] = None,
-    only: Annotated[str | None, typer.Option(metavar="CELL", help="Compute this cell alone.", show_default=False)] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds in each cell, instead of those in the file.", show_default=False)] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Networks in a shard; no number depends on it.", show_default=False)] = None,
+    output: Annotated[Path | None, Plain("-o", "--output", help="Results directory [results/NAME].")] = None,
+    workers: Annotated[int | None, Plain(min=0, max=4096, help="Worker processes [one a core]; 0: only this one.")] = None,
+    only: Annotated[str | None, Plain(metavar="CELL", help="Compute this cell alone.")] = None,
+    seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
+    shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
     strict: Strict = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but mistakes.")] = False,
     as_json: AsJson = False,
@@ -78,10 +80,12 @@ def plan(study: StudyFile, as_json: AsJson = False) -> None:
 
     Example: mcrace plan jobs/race-digits.toml
     """
-    from mcrace import engine, screen
+    from mcrace import screen
+    from mcrace.completion import complete
+    from mcrace.estimate import estimate
     from mcrace.study import load_study
 
-    estimates = engine.estimate(engine.complete(load_study(study)))
+    estimates = estimate(complete(load_study(study)))
     if as_json:
         print(json.dumps([screen.plain_estimate(e) for e in estimates], indent=1))
     else:
@@ -94,9 +98,10 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
 
     Example: mcrace status results/race-digits
     """
-    from mcrace import engine, screen
+    from mcrace import directory as directories
+    from mcrace import screen
 
-    study, cells = engine.status(directory)
+    study, cells = directories.status(directory)
     if as_json:
         print(json.dumps([{"cell": c.cell.name, "done": c.done, "missing": c.missing} for c in cells], indent=1))
     else:
@@ -140,9 +145,10 @@ def merge(directory: Directory) -> None:
 
     Example: mcrace merge results/race-digits
     """
-    from mcrace import engine, screen
+    from mcrace import directory as directories
+    from mcrace import screen
 
-    results = engine.merge(engine.survey(engine.study_of(directory), directory))
+    results = directories.merge(directories.survey(directories.study_of(directory), directory))
     screen.say(f"results in {results.path}")
 
 
@@ -164,6 +170,27 @@ def list_things(sort: Annotated[str, typer.Argument(metavar="tasks|observables|p
     screen.show_list(registries[sort])
 
 
+@app.command()
+def bench(
+    shape: Annotated[list[str] | None, Plain(help="Shape A ... G or P; may be given again [all].")] = None,
+    dtype: Annotated[list[str] | None, Plain(help="float32 or float64 [both].")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; their median counts.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Time the kernels against NumPy, PyTorch and JAX, where they are installed; one thread each, minutes.
+
+    Example: mcrace bench --shape B --dtype float32
+    """
+    from mcrace import bench as benchmark
+    from mcrace import screen
+
+    rows = benchmark.measure(shape, tuple(dtype or ("float32", "float64")), rounds)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        screen.console.print(benchmark.table(rows))
+
+
 def _finish(results: Any, verdicts: list[Any], strict: bool) -> None:
     """Exit with 3 if that is asked for and something is not as the predictions say."""
     if not strict:
@@ -174,17 +201,29 @@ def _finish(results: Any, verdicts: list[Any], strict: bool) -> None:
         raise typer.Exit(3)
 
 
+class _Interrupted(BaseException):
+    """A signal asked to end; not KeyboardInterrupt, of which typer makes an exit without a word."""
+
+
+def _interrupt(number: int, _: object) -> None:
+    """End in order at the first signal, at once at the second."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+    raise _Interrupted(128 + number)
+
+
 def main() -> None:
     """The console script: errors of ours are one sentence, an interrupt is one line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        app()
+        app(prog_name="mcrace")
     except McraceError as error:
         print(f"mcrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _Interrupted as interrupt:
         print("\nmcrace: interrupted; run the same command again to go on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupt.args[0])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

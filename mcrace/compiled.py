@@ -25,7 +25,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 def compiled(function: Callable) -> Any:
     """Compile for arrays; releases the interpreter lock, and is cached on disk."""
-    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 
@@ -37,7 +37,8 @@ def cache_directory() -> Path:
     for path in [Path(__file__), *sorted((HERE / "kernels").glob("*.py"))]:
         digest.update(path.name.encode() + path.read_bytes())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = f"{numba.config.CPU_NAME or binding.get_host_cpu_name()}-{digest.hexdigest()[:16]}"
+    processor = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
+    name = f"{processor}-{digest.hexdigest()[:16]}"
     candidates = [Path(base) / "mcrace" / name, Path(tempfile.gettempdir()) / f"mcrace-{os.getuid()}" / name]
     for path in candidates:
         try:

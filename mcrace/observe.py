@@ -95,7 +95,7 @@ class Snapshot:
 
     @cached_property
     def clusters(self) -> np.ndarray:
-        """Numbers of clusters, from 1 on, in order of falling norm held; 0 for a dead neuron [network, neuron]."""
+        """Numbers of clusters, from 1 on, in order of falling norm held; 0: dead; -1: not finite [network, neuron]."""
         return np.stack([_clusters(*network) for network in zip(self.W, self.v, self.norm_product, self.active)])
 
 
@@ -166,27 +166,25 @@ def _cosine(W, v, D):
 
 
 @compiled
-def _alignment(W, v, norms, product):
+def _alignment(W, v, product):
+    """Every neuron with the sum of those before it: pairs only, so that one that holds nearly all cancels nothing."""
     out = np.empty(len(W))
     inputs = W.shape[2]
     for i in range(len(W)):
-        top, bottom = 0.0, 0.0
+        top, bottom = np.zeros(inputs), 0.0
         for sign in (-1.0, 1.0):
-            mean = np.zeros(inputs)
-            total, squares = 0.0, 0.0
+            mean, total = np.zeros(inputs), 0.0
             for a in range(W.shape[1]):
-                if v[i, a] * sign > 0 and norms[i, a] > 0:
-                    p = product[i, a]
-                    total += p
-                    squares += p * p
-                    for k in range(inputs):
-                        mean[k] += p / norms[i, a] * W[i, a, k]
-            length = 0.0
-            for k in range(inputs):
-                length += mean[k] * mean[k]
-            top += length - squares
-            bottom += total * total - squares
-        out[i] = top / bottom
+                p = product[i, a]
+                if p == 0 or v[i, a] * sign < 0:
+                    continue
+                bottom += p * total
+                total += p
+                for k in range(inputs):
+                    part = abs(v[i, a]) * W[i, a, k]
+                    top[k] += part * mean[k]
+                    mean[k] += part
+        out[i] = top.sum() / bottom
     return out
 
 
@@ -215,9 +213,11 @@ def _distances(W, sign):
 
 def _clusters(W: np.ndarray, v: np.ndarray, product: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Average linkage of the active neurons of one network, cut at `CUT` (THEORY.md, mutual-alignment)."""
+    if not np.isfinite(product).all():
+        return np.full(len(v), -1, np.int32)
     labels = np.zeros(len(v), np.int32)
     usable = active & (product > 0)
-    if usable.sum() < 2 or not np.isfinite(product).all():
+    if usable.sum() < 2:
         labels[usable] = 1
         return labels
     found = fcluster(linkage(_distances(W[usable], np.sign(v[usable])), "average"), CUT, "distance")
@@ -299,7 +299,7 @@ def _mean_cosine(state: Snapshot) -> np.ndarray:
 @observable("alignment")
 def _alignment_of_neurons(state: Snapshot) -> np.ndarray:
     """A, the mean cosine of pairs of neurons of one sign, weighted by their norm products."""
-    return _alignment(state.W, state.v, state.norms, state.norm_product)
+    return _alignment(state.W, state.v, state.norm_product)
 
 
 @observable("cluster", ("neuron",), dtype=int)
@@ -311,9 +311,8 @@ def _cluster(state: Snapshot) -> np.ndarray:
 @observable("clusters_95")
 def _clusters_95(state: Snapshot) -> np.ndarray:
     """N95, the fewest clusters that hold 95 % of Σa."""
-    counts = []
-    for labels, product in zip(state.clusters, state.norm_product):
-        held = np.bincount(labels, product)[1:]
-        enough = np.cumsum(held) >= HELD * held.sum() * (1 - 1e-12)
-        counts.append(float(np.argmax(enough) + 1) if len(held) and np.isfinite(held).all() else np.nan)
-    return np.array(counts)
+    counts = np.full(len(state.W), np.nan)
+    for i in np.flatnonzero(state.clusters.max(axis=1) > 0):
+        held = np.bincount(state.clusters[i], state.norm_product[i])[1:]
+        counts[i] = np.argmax(np.cumsum(held) >= HELD * held.sum() * (1 - 1e-12)) + 1
+    return counts

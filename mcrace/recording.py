@@ -133,7 +133,9 @@ class Recorder:
             for name, value in (("W", snapshot.W), ("v", snapshot.v)):
                 self._store(self.weights, f"{name}_{state}", 0, rows, 0, value)
 
-    def _store(self, where: dict[str, np.ndarray], name: str, places: int, rows, place: int, value: np.ndarray) -> None:
+    def _store(
+        self, where: dict[str, np.ndarray], name: str, places: int, rows: np.ndarray, place: int, value: np.ndarray
+    ) -> None:
         """Put values into rows, at a place of the second dimension unless there is none (places = 0)."""
         if name not in where:
             shape = (self.networks, *([places] if places else []), *value.shape[1:])

@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mcrace.engine import CellStatus, Estimate, Reporter
+from mcrace.directory import CellStatus
+from mcrace.engine import Reporter
+from mcrace.estimate import Estimate
 from mcrace.predictions import Verdict
 from mcrace.results import Results
 from mcrace.study import Study

@@ -284,7 +284,7 @@ def stored_ranges(directory: Path, identity: str) -> list[tuple[int, int]]:
     folder = directory / "shards" / identity[:20]
     try:
         names = os.listdir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     for name in names:
         first, dash, stop = name.removesuffix(".h5").partition("-")

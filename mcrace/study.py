@@ -180,8 +180,8 @@ class Config:
 
 
 SECTIONS: dict[str, type[Section]] = {"network": Network, "training": Training, "record": Record}
-SECTIONS = {"task": Task, **SECTIONS}  # type: ignore[dict-item]
-TABLES = ("study", *SECTIONS, "cells", "sweep", "predictions")
+SECTIONS = {"task": Task, **SECTIONS}
+TABLES = ("study", *SECTIONS, "sweep", "predictions", "cells")
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def parse_study(text: str) -> Study:
     if _depth(raw) > MAX_DEPTH:
         raise StudyError(f"tables and lists are nested more than {MAX_DEPTH} deep")
     mistakes: list[str] = [f"{key}: unknown table: {nearest(key, TABLES)}" for key in raw if key not in TABLES]
-    mistakes += [f"{key}: must be a table [{key}]" for key in TABLES if key != "cells" and not isinstance(raw.get(key, {}), dict)]
+    mistakes += [f"{key}: must be a table [{key}]" for key in TABLES[:-1] if not isinstance(raw.get(key, {}), dict)]
     raw = {key: value for key, value in raw.items() if key == "cells" or isinstance(value, dict)}
     heading = collect(mistakes, Heading, raw.get("study", {}), "study")
     base = {part: raw.get(part, {}) for part in SECTIONS}
@@ -295,7 +295,8 @@ def parse_study(text: str) -> Study:
         if config and heading:
             cells.append(Cell(name, config, heading.seeds, swept=overrides))
     predictions = raw.get("predictions", {})
-    mistakes += [f"predictions.{k}: must be a table, as in {k} = {{ }}" for k, v in predictions.items() if not isinstance(v, dict)]
+    odd = [name for name, options in predictions.items() if not isinstance(options, dict)]
+    mistakes += [f"predictions.{name}: must be a table, as in {name} = {{ }}" for name in odd]
     if mistakes or heading is None:
         raise StudyError(listed(list(dict.fromkeys(mistakes))))
     return Study(heading.name, heading.seeds, heading.entropy, tuple(cells), predictions, text)
@@ -328,7 +329,8 @@ def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistake
     own: list[str] = []
     kind = tables["task"].get("kind")
     if not isinstance(kind, str) or kind not in TASKS:
-        own.append("task.kind: " + ("is missing" if kind is None else f"unknown task {kind!r}") + f": {nearest(str(kind), TASKS)}")
+        what = "is missing" if kind is None else f"unknown task {kind!r}"
+        own.append(f"task.kind: {what}: {nearest(str(kind), TASKS)}")
     else:
         found["task"] = collect(own, TASKS[kind], tables["task"], "task")
     for part in ("network", "training", "record"):

@@ -58,7 +58,7 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flat({"init": {"scale": 1.0}})
     {'init.scale': 1.0}
     """
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in table.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return out

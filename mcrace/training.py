@@ -62,9 +62,9 @@ class Group:
     def some(self, chosen: np.ndarray) -> Group:
         """A part of the group, by an index or truths [network]."""
         X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
-        parts = [a[chosen] for a in (self.rows, self.seeds, self.W, self.v)]
-        parts += [a[chosen] if len(a) else a for a in (self.U, self.u)]
-        return Group(self.config, self.entropy, *parts, X, y, self.levels[chosen], self.at[chosen], self.place)
+        U, u = (a[chosen] if len(a) else a for a in (self.U, self.u))
+        return Group(self.config, self.entropy, self.rows[chosen], self.seeds[chosen], self.W[chosen], self.v[chosen], U, u,
+                     X, y, self.levels[chosen], self.at[chosen], self.place)
 
     @staticmethod
     def joined(groups: list[Group]) -> Group:
@@ -87,7 +87,9 @@ class Group:
         return Samples(self.X, np.take_along_axis(self.y, np.stack(orders), axis=1), loss)
 
 
-def train(config: Config, pool: dict[str, np.ndarray], entropy: int, seeds: np.ndarray, times: np.ndarray, batch: int) -> Recorder:
+def train(
+    config: Config, pool: dict[str, np.ndarray], entropy: int, seeds: np.ndarray, times: np.ndarray, batch: int
+) -> Recorder:
     """Train the networks of some seeds, `batch` of them at a time, and record them.
 
     Parameters
@@ -134,7 +136,7 @@ def start(group: Group, recorder: Recorder) -> Group:
     if recorder.times[0] == 0:
         recorder.at_time(0, group.rows, snapshot)
     _set_marks(group, recorder.states, snapshot)
-    dead = ~snapshot.active.any(axis=1)
+    dead = np.logical_not(snapshot.active.any(axis=1))
     if dead.any():
         recorder.end(group.rows[dead], Status.DEAD, 0)
         _record_final(group.some(dead), recorder)
@@ -218,7 +220,8 @@ class _Flight:
                 break
             self._record(place, alive)
             few = 3 * alive.sum() < 2 * len(alive) and len(alive) > self.networks.lanes
-            if (few or place in waiting) and place + 1 < len(times):
+            shared_lanes = self.networks.lanes > 1  # elsewhere a network that has stopped costs nothing
+            if shared_lanes and (few or place in waiting) and place + 1 < len(times):
                 return self._leave(place, alive)
         if self.networks.alive.any():
             self._advance(here, self.training.steps, look=True)
@@ -238,7 +241,7 @@ class _Flight:
             self.networks.retire(bad)
 
     def _batches(self, first: int, stop: int) -> np.ndarray:
-        group, size = self.group, self.training.batch
+        group, size = self.group, self.training.batch or 0
         return batches(group.entropy, group.seeds, first, stop - first, group.config.task.samples, size)
 
     def _record(self, place: int, alive: np.ndarray) -> None:

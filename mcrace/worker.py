@@ -56,9 +56,9 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
     if path.exists():
         return Receipt(shard, 0.0)
     variables = compute(shard, load_pool(shard.data))
-    store.write_shard(path, variables, {"identity": shard.identity, "first": shard.first, "stop": shard.stop,
-                                        "seconds": time.perf_counter() - began, "kernel": kernel_of(configuration(shard.config)),
-                                        **environment()})
+    attributes = {"identity": shard.identity, "first": shard.first, "stop": shard.stop,
+                  "seconds": time.perf_counter() - began, "kernel": kernel_of(configuration(shard.config))}
+    store.write_shard(path, variables, {**attributes, **environment()})
     codes, counts = np.unique(variables["status"].values, return_counts=True)
     return Receipt(shard, time.perf_counter() - began, {Status(c).name.lower(): int(n) for c, n in zip(codes, counts)})
 
@@ -88,13 +88,14 @@ def kernel_of(config: Config) -> str:
 def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Variable]:
     """What a run recorded, with dimensions and units."""
     steps = {"units": "step"}
+    first_step = {"description": "first step in the state; -1: never", **steps}
     meanings = "; ".join(f"{s.value} {s.name.lower()}: {s.text}" for s in Status)
     out = {
         "seed": Variable(("seed",), seeds),
         "time": Variable(("time",), times_at(config.training, run.times), {"units": "sum of step sizes"}),
         "step": Variable(("time",), run.times, steps),
         "state": Variable(("state",), np.array(run.states, object)),
-        "state_step": Variable(("seed", "state"), run.state_step, {"description": "first step in the state; -1: never", **steps}),
+        "state_step": Variable(("seed", "state"), run.state_step, first_step),
         "status": Variable(("seed",), run.status, {"description": meanings}),
         "stop_step": Variable(("seed",), run.stop_step, {"description": "step at which the network ended", **steps}),
     }

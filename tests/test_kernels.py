@@ -488,12 +488,8 @@ def test_what_is_not_finite_stays_so_and_infects_no_neighbour(kernel, dtype, whe
     assert all(np.array_equal(a[well], b[well]) for a, b in zip(found, free))
 
 
-NAN_IS_LOST = "the forward pass takes a NaN for an idle neuron: where(h > 0, h, 0)"
-
-
 @BOTH
-@pytest.mark.parametrize("kernel", [pytest.param("lanes", marks=pytest.mark.xfail(reason=NAN_IS_LOST, strict=True)),
-                                    "gram", "layers"])
+@ALL
 def test_a_nan_among_the_inputs_is_seen(kernel, dtype):
     W, v, X, y = problem(np.random.default_rng(24), 5, 7, 6, 5)
     X[2, 3, 1] = np.nan
@@ -502,7 +498,6 @@ def test_a_nan_among_the_inputs_is_seen(kernel, dtype):
     assert np.flatnonzero(~networks.finite).tolist() == [2]
 
 
-@pytest.mark.xfail(reason=NAN_IS_LOST, strict=True)
 @pytest.mark.parametrize("where", ["W", "X"])
 def test_a_nan_stays_a_nan_in_outputs(where):
     given = dict(zip(("W", "v", "X", "y"), problem(np.random.default_rng(25), 5, 7, 6, 5)))

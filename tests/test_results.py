@@ -79,7 +79,7 @@ def test_values(reference):
         assert (steps[0], steps[-1], len(steps)) == (0, 300, 12)
         np.testing.assert_allclose(cell["time"][()], steps * 0.5)
         stopped = cell["status"][()] == 1
-        assert np.array_equal(np.isnan(loss), stopped[:, None] & (steps >= stop[:, None]))
+        assert np.array_equal(np.isnan(loss), stopped[:, None] & (steps > stop[:, None]))
         np.testing.assert_allclose(loss[:, 0], np.log(2), rtol=0.01)
         states = [s.decode() for s in cell["state"][()]]
         at = cell["state_step"][()]

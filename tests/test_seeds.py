@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from mcrace import seeds
-from mcrace.seeds import SHARED, STREAMS, Stream, batches, generator
+from mcrace.seeds import SHARED, STREAMS, Stream, batches, generator, normals_of
 from mcrace.study import parse_study
 from mcrace.training import initial_weights
 
@@ -47,7 +47,7 @@ def test_normals_are_those_of_scipy():
     assert (np.abs(normal - expected) <= 1e-14 * np.maximum(1, np.abs(expected))).all()
 
 
-def normals_of(words):
+def normals_from(words):
     words = np.array(words, np.uint64)
     out = np.empty(len(words))
     seeds._normals(words, out)
@@ -60,8 +60,8 @@ def test_the_tails_of_the_normals_are_finite_and_exact():
     low = [0, step, 7 * step, 1000 * step, 2**30, 2**45]
     uniform = np.array([(w // step + 0.5) * 2.0**-52 for w in low])
     expected = special.ndtri(uniform)
-    assert np.abs(normals_of(low) / expected - 1).max() < 1e-14
-    assert (normals_of([2**64 - 1 - w for w in low]) == -normals_of(low)).all()
+    assert np.abs(normals_from(low) / expected - 1).max() < 1e-14
+    assert (normals_from([2**64 - 1 - w for w in low]) == -normals_from(low)).all()
 
 
 def test_uniforms_lie_strictly_between_0_and_1(monkeypatch):
@@ -90,6 +90,12 @@ def test_numbers_do_not_depend_on_how_many_are_drawn(draw):
     many = getattr(Stream(3, "init", 9), draw)(101)
     for count in (0, 1, 3, 4, 5, 100):
         assert (getattr(Stream(3, "init", 9), draw)(count) == many[:count]).all()
+
+
+def test_normals_of_many_networks_are_those_of_each():
+    networks = np.array([0, 5, 2**62, 3])
+    found = normals_of(3, "init", networks, 4, 7)
+    assert all(np.array_equal(a, Stream(3, "init", int(i)).normals(4, 7)) for a, i in zip(found, networks))
 
 
 def test_shapes_only_arrange_the_numbers():
@@ -172,31 +178,36 @@ def config(hidden=6, init="scale = 0.5", step_size=0.1):
     return parse_study(CONFIG.format(hidden=hidden, init=init, step_size=step_size)).cells[0].config
 
 
+def start(config, seed):
+    """W [neuron, input] and v [neuron] of one network."""
+    return tuple(a[0] for a in initial_weights(config, 4, np.array([seed])))
+
+
 @pytest.mark.parametrize("init", ["scale = 0.5", "balanced = false", "paired = true", "ratio = 4.0"])
 def test_a_wider_network_extends_a_narrower_one(init):
-    narrow, wide = (initial_weights(config(m, init), 7, 4, 2) for m in (6, 20))
+    narrow, wide = (start(config(m, init), 2) for m in (6, 20))
     for few, many in zip(narrow, wide):
         assert (few == many[:6]).all()
 
 
 def test_the_start_has_the_scale_balance_ratio_and_pairs_that_are_asked():
-    W, v = initial_weights(config(4000, "scale = 0.5"), 7, 4, 0)
+    W, v = start(config(4000, "scale = 0.5"), 0)
     assert np.abs(np.linalg.norm(W, axis=1) / np.abs(v) - 1).max() < 1e-14
     assert abs((W**2).sum(axis=1).mean() / 0.25 - 1) < 0.05 and abs(np.sign(v).mean()) < 0.07
-    skew_W, skew_v = initial_weights(config(4000, "scale = 0.5, ratio = 4.0"), 7, 4, 0)
+    skew_W, skew_v = start(config(4000, "scale = 0.5, ratio = 4.0"), 0)
     assert np.abs(np.linalg.norm(skew_W, axis=1) / np.abs(skew_v) - 4).max() < 1e-13
     assert np.abs(np.linalg.norm(skew_W, axis=1) * skew_v / (np.linalg.norm(W, axis=1) * v) - 1).max() < 1e-13
-    free_W, free_v = initial_weights(config(4000, "scale = 0.5, balanced = false"), 7, 4, 0)
+    free_W, free_v = start(config(4000, "scale = 0.5, balanced = false"), 0)
     assert (free_W == W).all() and stats.kstest(free_v / 0.5, "norm").pvalue > 1e-3
-    pair_W, pair_v = initial_weights(config(4000, "scale = 0.5, paired = true"), 7, 4, 0)
+    pair_W, pair_v = start(config(4000, "scale = 0.5, paired = true"), 0)
     assert (pair_W[::2] == W[:2000]).all() and (pair_W[::2] == pair_W[1::2]).all()
     assert (pair_v[::2] == v[:2000]).all() and (pair_v[::2] == -pair_v[1::2]).all()
 
 
 def test_the_same_seed_starts_alike_in_every_cell():
     one, other = config(), config(step_size=0.7, init="scale = 0.25")
-    W, v = initial_weights(one, 7, 4, 3)
-    half_W, half_v = initial_weights(other, 7, 4, 3)
+    W, v = start(one, 3)
+    half_W, half_v = start(other, 3)
     assert np.array_equal(W, 2 * half_W) and np.array_equal(v, 2 * half_v)
     X, y = one.task.sample({}, 4, 3)
     again_X, again_y = other.task.sample({}, 4, 3)

@@ -66,6 +66,10 @@ def test_the_interval_is_scipys_to_the_bit():
 
 def test_the_interval_of_equal_values_is_a_point():
     assert mean_interval(np.full(40, 0.25), rng()) == Interval(0.25, 0.25, 0.25)
+    rounded = 1 + 2.0**-52 * np.arange(-20, 20)  # an exact law, in floating point
+    found = mean_interval(rounded, rng())
+    assert 1 - 1e-14 < found.low <= found.estimate <= found.high < 1 + 1e-14
+    assert mean_interval(np.zeros(40), rng()) == Interval(0, 0, 0)
 
 
 INF = math.inf
@@ -119,6 +123,7 @@ def test_equivalence_of_equal_values():
     assert equivalence_p(np.full(5, 1.0), Margin(0.9, 1.1)) == 0
     assert equivalence_p(np.full(5, 1.1), Margin(0.9, 1.1)) == 1
     assert equivalence_p(np.full(5, 2.0), Margin(0.9, 1.1)) == 1
+    assert equivalence_p(1 + 2.0**-52 * np.arange(5), Margin(0.9, 1.1)) == 0
 
 
 P_VALUES = arrays.arrays(float, st.integers(1, 20), elements=st.floats(0, 1))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcrace import engine
+from mcrace.completion import complete
 from mcrace.errors import StudyError, nearest
 from mcrace.study import Times, load_study, parse_study, recording_steps
 
@@ -38,7 +38,7 @@ steps = 20
 def mistakes(text):
     """What is told of a text, one mistake a line."""
     with pytest.raises(StudyError) as caught:
-        engine.complete(parse_study(text))
+        complete(parse_study(text))
     head, *rest = str(caught.value).splitlines()
     if rest:
         assert head == f"{len(rest)} mistakes"
@@ -50,7 +50,7 @@ def mistakes(text):
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)
 def test_every_job_of_the_repository_is_a_study(path):
-    study = engine.complete(load_study(path))
+    study = complete(load_study(path))
     assert study.cells and study.text == path.read_text()
     assert len({c.name for c in study.cells}) == len(study.cells)
 
@@ -68,7 +68,7 @@ def test_the_main_job_is_what_its_file_says():
 
 
 def test_completing_adds_what_predictions_need():
-    study = engine.complete(parse_study(RACE))
+    study = complete(parse_study(RACE))
     assert [(c.name, c.role, c.of) for c in study.cells] == [
         ("main", "main", ""), ("lazy", "control", "main"), ("main+half-step", "half-step", "main")]
     main, lazy, half = study.cells
@@ -95,7 +95,7 @@ def test_a_study_does_not_change():
 def test_the_plain_form_is_json_and_reads_back():
     from mcrace.worker import configuration
 
-    for cell in engine.complete(parse_study(RACE)).cells:
+    for cell in complete(parse_study(RACE)).cells:
         plain = json.loads(json.dumps(cell.config.plain()))
         assert configuration(plain) == cell.config
 
@@ -453,7 +453,7 @@ def test_a_mutated_study_is_a_study_or_a_mistake(seed):
     for _ in range(100):
         text = mutated(RACE, rng)
         try:
-            study = engine.complete(parse_study(text))
+            study = complete(parse_study(text))
         except StudyError as error:
             assert str(error).strip(), text
             outcomes.append("mistake")

@@ -1,4 +1,4 @@
-"""Whole runs against plain NumPy, one network at a time: what is recorded, when states are reached, how networks end."""
+"""Whole runs against plain NumPy, one network at a time: what is recorded, when, and how networks end."""
 
 import naive
 import numpy as np
@@ -68,8 +68,7 @@ class Naive:
         task, training = config.task, config.training
         self.kind, self.seed = task.loss, seed
         self.X, self.y = task.sample(task.pool(), ENTROPY, seed)
-        W, v = (a.astype(training.dtype).astype(float)
-                for a in initial_weights(config, task.inputs(), ENTROPY, seed))
+        W, v = (a[0].astype(training.dtype).astype(float) for a in initial_weights(config, ENTROPY, np.array([seed])))
         etas = step_sizes(training, 0, training.steps)
         orders = None
         if training.batch:
@@ -95,6 +94,9 @@ class Naive:
         self.state_step |= {s: naive.met(self.losses, level * zero, np.inf) for s, level in LEVELS.items()}
         self.state_step = {s: k if k <= self.last and (not self.dead or s in ("start", "final")) else -1
                            for s, k in self.state_step.items()}
+
+    def outputs(self, step):
+        return naive.outputs(*self.path[step], self.X)
 
     def observe(self, step):
         """Every observable at a step."""
@@ -126,7 +128,8 @@ CASES = {
     "small start": {"init": "scale = 1e-2", "steps": 90},
     "unbalanced": {"init": "scale = 0.5, balanced = false", "loss": "mse", "step_size": 0.125},
     "Gram": {"dimension": 40, "samples": 6, "hidden": 9, "step_size": 0.5},
-    "heavy ball": {"training": 'method = "heavy-ball"\nmomentum = 0.75\ninitial_velocity = 0.125', "step_size": 0.125},
+    "heavy ball": {"training": 'method = "heavy-ball"\nmomentum = 0.75\ninitial_velocity = 0.125\n'
+                               "until = { loss_drop = 0.8 }", "step_size": 0.125},
     "decay": {"training": "weight_decay = 0.0625\nuntil = { loss_drop = 0.5 }"},
     "minibatches": {"training": "batch = 5\nuntil = { loss_drop = 0.7 }", "step_size": 0.25},
     "schedule": {"training": 'schedule = { kind = "cosine", warm_up = 7, floor = 0.1 }\nuntil = { loss_drop = 0.6 }'},
@@ -157,7 +160,10 @@ def test_records_are_those_of_networks_trained_one_by_one(case):
                 if step < 0:
                     assert nothing(values), (name, place)
                 else:
-                    assert np.allclose(values, expected[name], rtol=1e-8, atol=1e-10, equal_nan=True), (seed, name, step)
+                    if name == "accuracy" and np.abs(one.outputs(step)).min() < 1e-12:
+                        continue  # paired networks start at f = 0 but for rounding
+                    close = np.allclose(values, expected[name], rtol=1e-8, atol=1e-10, equal_nan=True)
+                    assert close, (seed, name, step)
         for state, step in (("start", 0), ("final", one.last)):
             for name, expected in zip(("W", "v"), one.path[step]):
                 assert np.allclose(found.weights[f"{name}_{state}"][seed], expected, rtol=1e-9, atol=1e-11)
@@ -172,7 +178,8 @@ def test_shared_samples_are_those_of_the_shared_stream():
     assert np.array_equal(X, config().task.sample({}, ENTROPY, SHARED)[0])
     for seed in range(20):
         W, v = (found.weights[f"{n}_final"][seed] for n in ("W", "v"))
-        assert found.grid["loss"][seed, -1] == pytest.approx(naive.loss(naive.outputs(W, v, X), y, "logistic"), rel=1e-12)
+        expected = naive.loss(naive.outputs(W, v, X), y, "logistic")
+        assert found.grid["loss"][seed, -1] == pytest.approx(expected, rel=1e-12)
 
 
 def test_single_precision_trains_what_double_precision_does():
@@ -257,7 +264,7 @@ def test_a_batch_of_dead_networks_only(times):
 
 
 def test_diverged_networks_have_a_status_and_cost_the_others_nothing():
-    changes = {"loss": "mse", "step_size": 4.0, "init": "scale = 1.0", "training": "", "samples": 3, "hidden": 3,
+    changes = {"loss": "mse", "step_size": 2.5, "init": "scale = 1.0", "training": "", "samples": 3, "hidden": 3,
                "steps": 100}
     cell = config(**changes)
     found = run(cell, seeds=60)
@@ -284,42 +291,47 @@ def test_every_status_says_what_it_means():
 # ------------------------------------------------------------------------------------------------- the same bits
 
 
-SAME = ["logistic", "heavy ball", "decay", "minibatches", "schedule"]
-REPORTED = pytest.param("Gram", marks=pytest.mark.xfail(strict=True, reason="H is made anew where groups are regrouped"))
+FEW = ("loss", "norm_product", "alignment", "cosine@start", "norm_product@onset", "cosine@level=0.5", "active@final")
+SAME = ["logistic", "Gram", "heavy ball", "decay", "minibatches", "schedule"]
 
 
-def same(one, other):
-    """Whether two runs recorded the same bits, but for their time grids."""
+def long_cell(case, dtype, observables=FEW):
+    """A cell of many recording times, at which groups shrink and go on together."""
+    changes = {"steps": 90, "times": "{ count = 25 }", "dtype": dtype, "observables": observables}
+    return config(**CASES[case] | changes)
+
+
+def same(one, other, grid=True):
+    """Whether two runs recorded the same bits, on their grids too if these are the same."""
+    tables = [(one.weights, other.weights), (one.at, other.at), *([(one.grid, other.grid)] if grid else [])]
     return (np.array_equal(one.status, other.status) and np.array_equal(one.stop_step, other.stop_step)
             and np.array_equal(one.state_step, other.state_step)
-            and all(np.array_equal(one.weights[n], other.weights[n], equal_nan=True) for n in one.weights)
-            and all(np.array_equal(one.at[n], other.at[n], equal_nan=True) for n in one.at))
+            and all(a.keys() == b.keys() for a, b in tables)
+            and all(np.array_equal(a[name], b[name], equal_nan=True) for a, b in tables for name in a))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", [*SAME, REPORTED])
+@pytest.mark.parametrize("case", SAME)
 def test_no_bit_hangs_on_the_batch(case, dtype):
-    cell = config(**CASES[case] | {"dtype": dtype})
+    cell = long_cell(case, dtype)
     whole = run(cell, seeds=45, batch=64)
+    assert len(set(whole.stop_step)) > 5, "groups shrink"
     for batch in (1, 7, 16, 44):
-        other = run(cell, seeds=45, batch=batch)
-        assert same(whole, other)
-        assert all(np.array_equal(whole.grid[n], other.grid[n], equal_nan=True) for n in GRID)
+        assert same(whole, run(cell, seeds=45, batch=batch)), batch
     part = train(cell, {}, ENTROPY, np.array([44, 3, 17]), whole.times, 16)
     assert np.array_equal(part.weights["W_final"], whole.weights["W_final"][[44, 3, 17]])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", [*SAME, REPORTED])
+@pytest.mark.parametrize("case", SAME)
 def test_recording_changes_no_bit(case, dtype):
-    cell = config(**CASES[case] | {"dtype": dtype})
+    cell = long_cell(case, dtype)
     whole = run(cell, seeds=45)
-    steps = cell.training.steps
-    for times in ([0, steps], [steps], [0], [1], list(range(steps + 1)), [0, 5, 6, 7, 30]):
-        assert same(whole, run(cell, seeds=45, times=times)), times
-    quiet = run(config(**CASES[case] | {"dtype": dtype, "observables": ()}), seeds=45)
+    for times in ([0, 90], [90], [0], [1], [0, 5, 6, 7, 30], list(range(0, 91, 3))):
+        assert same(whole, run(cell, seeds=45, times=times), grid=False), times
+    quiet = run(long_cell(case, dtype, observables=()), seeds=45)
     assert np.array_equal(quiet.weights["W_final"], whole.weights["W_final"])
-    assert np.array_equal(quiet.stop_step, whole.stop_step) and quiet.states[0] == "start" and not quiet.grid
+    assert np.array_equal(quiet.stop_step, whole.stop_step) and not quiet.grid
 
 
 # ------------------------------------------------------------------------------------------------- what is wanted

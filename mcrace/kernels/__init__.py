@@ -6,4 +6,5 @@ from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.layer_networks import LayeredNetworks
 from mcrace.kernels.marks import NEVER, MarkTable
 
-__all__ = ["NEVER", "GramNetworks", "LayeredNetworks", "MarkTable", "Networks", "OneLayerNetworks", "Samples", "choose", "networks"]
+__all__ = ["NEVER", "GramNetworks", "LayeredNetworks", "MarkTable", "Networks", "OneLayerNetworks", "Samples", "choose",
+           "networks"]

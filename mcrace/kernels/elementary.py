@@ -58,4 +58,4 @@ def softplus(x):
     """log(1 + e**x), to a few ulp over the whole range (log1p by a series in e/(2+e))."""
     e = exp(0 - size(x))
     s = e / (2 + e)
-    return where(0 > x, 0, x) + 2 * s * _atanh_series(s * s)
+    return where(x < 0, 0, x) + 2 * s * _atanh_series(s * s)

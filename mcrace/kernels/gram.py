@@ -16,7 +16,7 @@ from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.lookup import across, depth, digits, look, number, plus
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC
-from mcrace.kernels.tiles import dot, inline, load, own, product, shared, store, sweep, where, zeros
+from mcrace.kernels.tiles import dot, gate, inline, load, own, product, shared, store, sweep, where, zeros
 
 COLUMNS = 8  # of a tile
 ROOM = 48  # samples are padded to a multiple of: lanes of both dtypes, and tables of 3 and of 4 samples
@@ -38,7 +38,7 @@ def _outputs(b, B, f, args):
     """Add the share of blocks b:b+B to the outputs of the g-th S samples, and note which neurons are on."""
     H, v, gates, g, S = args
     h = load(H, b, g * S, B, S)
-    on = h > 0
+    on = gate(h)
     store(gates, b, g, number(on))
     return dot(load(v, b, 0, B, 1), where(on, h, 0), f)
 
@@ -95,7 +95,7 @@ def _descend(b, B, j, args):
     H, C, v, dv, r, gates, T, eta, one = args
     u = _gated(b, B, gates, T, one)
     h, rate = load(H, b, j, B, COLUMNS), eta * load(v, b, 0, B, 1)
-    slope = where(h > 0, load(r.T, 0, j, 1, COLUMNS), 0)
+    slope = where(gate(h), load(r.T, 0, j, 1, COLUMNS), 0)
     store(dv, b, 0, dot(slope, h, load(dv, b, 0, B, 1)))
     store(C, b, j, load(C, b, j, B, COLUMNS) + rate * slope)
     store(H, b, j, h + rate * u)
@@ -133,7 +133,8 @@ def multiply(A, P, X, transposed):
 def _renew(i, W, H, C, X):
     """W += C X, C = 0, H = W Xᵀ for network i."""
     blocks, room, inputs = H.shape[1], H.shape[2], W.shape[2]
-    w, h, c = own(W, i * blocks * inputs, blocks, inputs), own(H, i * blocks * room, blocks, room), own(C, i * blocks * room, blocks, room)
+    w, h = own(W, i * blocks * inputs, blocks, inputs), own(H, i * blocks * room, blocks, room)
+    c = own(C, i * blocks * room, blocks, room)
     x = shared(X, i % len(X) * room * inputs, room, inputs)
     add_product(w, c, x)
     C[i] = 0
@@ -180,7 +181,8 @@ def train(W, H, C, v, K, X, y, real, samples, f, gates, T, dv, etas, loss, marks
     blocks, room, lanes = H.shape[1:]
     S, one = depth(own(T, 0, 1, 1)), etas.dtype.type(samples) / etas.dtype.type(samples)
     groups = (samples + S - 1) // S
-    outs, r, on, table = shared(f, 0, room, 1), own(f, 0, 1, room // lanes), own(gates, 0, blocks, groups), own(T, 0, groups, COLUMNS)
+    outs, r = shared(f, 0, room, 1), own(f, 0, 1, room // lanes)
+    on, table = own(gates, 0, blocks, groups), own(T, 0, groups, COLUMNS)
     now = shared(marks.now, 0, 1, 1)
     for i in range(len(W)):
         h, c = own(H, i * blocks * room, blocks, room), own(C, i * blocks * room, blocks, room)

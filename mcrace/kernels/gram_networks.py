@@ -66,6 +66,10 @@ class GramNetworks:
         W = W.swapaxes(2, 3).reshape(self.count, -1, W.shape[2])[:, : self.neurons, : self.inputs]
         return W.astype(float), v.reshape(self.count, -1)[:, : self.neurons].astype(float)
 
+    def velocities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Zeros: this kernel knows plain descent alone."""
+        return np.zeros((self.count, self.neurons, self.inputs)), np.zeros((self.count, self.neurons))
+
     @property
     def finite(self) -> np.ndarray:
         """Which networks have finite output weights."""

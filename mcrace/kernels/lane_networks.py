@@ -42,6 +42,7 @@ class OneLayerNetworks:
         U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
         moving = slice(0, 0) if plain else slice(None)
         self.U, self.u = pack(U[moving], rows, dtype), pack(u[moving, :, None], rows, dtype)
+        self.D = aligned((0 if plain else rows, self.inputs, lanes), dtype)
         self.X, self.y = pack_samples(X, y, room, dtype)
         self.f, self.gates = aligned((room, lanes), dtype), np.zeros((rows, room), GATES[lanes])
         self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))
@@ -59,7 +60,7 @@ class OneLayerNetworks:
         orders : int array [network, step, sample], optional
             The minibatches, filled up with -1.
         """
-        arrays = (self.W, self.v, self.U, self.u, self.X, self.y, self.samples, self.f, self.gates)
+        arrays = (self.W, self.v, self.U, self.u, self.D, self.X, self.y, self.samples, self.f, self.gates)
         etas = np.asarray(etas, self.dtype)
         if orders is None:
             train(*arrays, etas, self.method, self.marks, first, look)

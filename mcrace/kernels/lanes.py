@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mcrace.compiled import compiled
 from mcrace.kernels.tiles import BYTES
@@ -10,7 +11,7 @@ from mcrace.kernels.tiles import BYTES
 GATES = {16: np.uint16, 8: np.uint8}  # one gate bit a lane
 
 
-def lane_count(dtype: np.dtype) -> int:
+def lane_count(dtype: DTypeLike) -> int:
     """Networks in a vector: 16 of float32, 8 of float64."""
     return BYTES // np.dtype(dtype).itemsize
 
@@ -20,7 +21,7 @@ def padded(size: int, tile: int) -> int:
     return -(-size // tile) * tile
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Zeros that start at a whole vector, so that no load straddles two cache lines."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     room = np.zeros(size + BYTES, np.uint8)
@@ -46,7 +47,7 @@ def _unpack(lanes_array, out):
                 out[i, a, k] = lanes_array[i // lanes, a, k, i % lanes]
 
 
-def pack(array: np.ndarray, rows: int, dtype: np.dtype) -> np.ndarray:
+def pack(array: np.ndarray, rows: int, dtype: DTypeLike) -> np.ndarray:
     """Arrays [network, row, col] as [group, row, col, lane], rows and the last group padded with zeros."""
     lanes = lane_count(dtype)
     out = aligned((-(-len(array) // lanes), rows, array.shape[2], lanes), dtype)
@@ -54,14 +55,14 @@ def pack(array: np.ndarray, rows: int, dtype: np.dtype) -> np.ndarray:
     return out
 
 
-def unpack(lanes_array: np.ndarray, networks: int, rows: int, dtype: np.dtype | None = None) -> np.ndarray:
+def unpack(lanes_array: np.ndarray, networks: int, rows: int, dtype: DTypeLike | None = None) -> np.ndarray:
     """The arrays [network, row, col] that were packed."""
     out = np.empty((networks, rows, lanes_array.shape[2]), dtype or lanes_array.dtype)
     _unpack(lanes_array, out)
     return out
 
 
-def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
     """Samples and labels, shared by all networks or of each, padded with zeros to `room`."""
     if X.ndim == 3:
         return pack(X, room, dtype), pack(y[:, :, None], room, dtype)[:, :, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mcrace.kernels.lanes import aligned, lane_count, lane_flags, pack, padded, unpack
@@ -48,7 +50,7 @@ class LayeredNetworks:
         marks = marks or MarkTable.none(self.count)
         self.marks = marks.in_lanes(self.P[:, :, None], self.P[:, :0, None], self.lanes)
 
-    def _flat(self, weights) -> np.ndarray:
+    def _flat(self, weights: Sequence[np.ndarray]) -> np.ndarray:
         """Parameters [group, parameter, lane], every layer padded."""
         parts = []
         for w, above, below in zip(weights, self.widths[1:], self.widths):
@@ -58,7 +60,7 @@ class LayeredNetworks:
         flat = np.concatenate(parts, axis=1)
         return pack(flat[:, :, None], flat.shape[1], self.dtype)[:, :, 0]
 
-    def _padded_samples(self, array, room, wide) -> np.ndarray:
+    def _padded_samples(self, array: np.ndarray, room: int, wide: int) -> np.ndarray:
         """Samples [sample, col] or [group, sample, col, lane], padded."""
         if array.ndim == 3:
             whole = np.zeros((self.count, room, wide))
@@ -81,7 +83,7 @@ class LayeredNetworks:
         """The weights at a mark that keeps them; zeros for the networks that did not meet it."""
         return self._unflat(self.marks.kept_W[self.marks.keep[mark]][:, :, 0])
 
-    def _unflat(self, P) -> list[np.ndarray]:
+    def _unflat(self, P: np.ndarray) -> list[np.ndarray]:
         flat = unpack(P[:, :, None], self.count, P.shape[1], np.float64)[:, :, 0]
         out, start = [], 0
         for (units, inputs), above, below in zip(self.shapes, self.widths[1:], self.widths):

@@ -11,7 +11,7 @@ from mcrace.compiled import compiled
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.marks import note
 from mcrace.kernels.one_layer import LOGISTIC, TILE, samples_of
-from mcrace.kernels.tiles import dot, fma, inline, lane_bits, lanes_on, load, own, part, product, store, where, zeros
+from mcrace.kernels.tiles import dot, fma, gate, inline, lane_bits, lanes_on, load, own, part, product, store, where, zeros
 
 
 @inline
@@ -20,7 +20,7 @@ def layer(W, below, above):
     for n in range(0, above.cols, TILE):
         for i in range(0, above.rows, TILE):
             h = product(W, i, TILE, below, n, TILE)
-            store(above, i, n, where(h > 0, h, 0))
+            store(above, i, n, where(gate(h), h, 0))
 
 
 @inline
@@ -44,7 +44,7 @@ def slope_below(W, slope, below):
     for n in range(0, below.cols, TILE):
         for i in range(0, below.rows, TILE):
             u = product(W.T, i, TILE, slope, n, TILE)
-            store(below, i, n, where(load(below, i, n, TILE, TILE) > 0, u, 0))
+            store(below, i, n, where(gate(load(below, i, n, TILE, TILE)), u, 0))
 
 
 @inline

@@ -6,9 +6,10 @@ over every subset, and a gate pattern, read as a number, looks its own up by a p
 
 from __future__ import annotations
 
+import os
+
 from llvmlite import binding, ir
 from numba import types
-from numba.core import config
 from numba.extending import intrinsic
 
 from mcrace.kernels.tiles import (
@@ -27,7 +28,7 @@ from mcrace.kernels.tiles import (
 
 def _narrow() -> bool:
     """Whether the processor permutes at most 32 bytes at a time: no bit depends on it, only which permutes are built."""
-    if config.CPU_NAME:
+    if os.environ.get("NUMBA_CPU_NAME"):
         return True
     return not binding.get_host_cpu_features().get("avx512f", False)
 

@@ -107,8 +107,9 @@ class MarkTable:
         alive[: len(self.levels)] = 1
         levels, at = (np.ascontiguousarray(a.reshape(groups, lanes, count).swapaxes(1, 2)) for a in (levels, at))
         slots = np.where(self.keep, np.cumsum(self.keep) - 1, -1)
-        kept = (aligned((int(self.keep.sum()), *a.shape), a.dtype) for a in (W, v))
-        marks = Marks(count > 0, levels.astype(W.dtype), at, np.full((groups, count, lanes), -1), slots, *kept, self.stop,
+        kept_W, kept_v = (aligned((int(self.keep.sum()), *a.shape), a.dtype) for a in (W, v))
+        marks = Marks(count > 0, levels.astype(W.dtype), at, np.full((groups, count, lanes), -1), slots, kept_W, kept_v,
+                      self.stop,
                       (alive.reshape(groups, lanes) << np.arange(lanes)).sum(axis=1), aligned((lanes,), W.dtype),
                       aligned((groups, lanes), W.dtype), np.empty(groups, np.int64))
         for g in range(groups):

@@ -17,6 +17,7 @@ from mcrace.kernels.marks import note
 from mcrace.kernels.tiles import (
     dot,
     fma,
+    gate,
     inline,
     lane_bits,
     lanes_on,
@@ -63,7 +64,7 @@ def forward(W, v, X, f, gates):
     for i in range(0, W.rows, TILE):
         for n in range(0, f.cols, TILE):
             h = product(W, i, TILE, X.T, n, TILE)
-            on = h > 0
+            on = gate(h)
             store(gates, i, n, on)
             store(f, 0, n, dot(load(v, i, 0, TILE, 1), where(on, h, 0), load(f, 0, n, 1, TILE)))
 
@@ -118,24 +119,35 @@ def backward(W, v, X, r, gates, eta, alive):
 
 
 @inline
-def _descend_with_memory(k, K, dv, args):
-    """As `_descend`, with weight decay and the velocity of a heavy ball."""
-    W, U, X, r, gates, i, rate, keep, momentum, alive = args
-    D, w, u = drift(W, X, r, gates, i, k, K), load(W, i, k, TILE, K), load(U, i, k, TILE, K)
-    velocity = fma(momentum, u, fma(rate, D, keep * w))
-    store(U, i, k, where(alive, velocity, u))
-    store(W, i, k, where(alive, w + velocity, w))
-    return dot(w, D, dv)
+def _store_drift(k, K, i, args):
+    D, W, X, r, gates = args
+    store(D, i, k, drift(W, X, r, gates, i, k, K))
+    return i
 
 
 @inline
-def backward_with_memory(W, v, U, u, X, r, gates, eta, decay, momentum, alive):
-    """One step of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights)."""
+def drifts(D, W, X, r, gates):
+    """D_a of every neuron."""
+    for i in range(0, W.rows, TILE):
+        sweep(_store_drift, W.cols, i, (D, W, X, r, gates))
+
+
+@inline
+def backward_with_memory(W, v, U, u, D, X, r, gates, eta, decay, momentum, alive):
+    """One step of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights).
+
+    In two passes, the drifts first: a step costs little more, and there is far less to compile.
+    """
+    drifts(D, W, X, r, gates)
     keep = 0 - eta * decay
     for i in range(0, W.rows, TILE):
-        out, speed = load(v, i, 0, TILE, 1), load(u, i, 0, TILE, 1)
-        args = (W, U, X, r, gates, i, eta * out, keep, momentum, alive)
-        dv = sweep(_descend_with_memory, W.cols, zeros(v, TILE, 1), args)
+        out, speed, dv = load(v, i, 0, TILE, 1), load(u, i, 0, TILE, 1), zeros(v, TILE, 1)
+        for k in range(W.cols):
+            d, w, ball = load(D, i, k, TILE, 1), load(W, i, k, TILE, 1), load(U, i, k, TILE, 1)
+            velocity = fma(momentum, ball, fma(eta * out, d, keep * w))
+            dv = fma(w, d, dv)
+            store(U, i, k, where(alive, velocity, ball))
+            store(W, i, k, where(alive, w + velocity, w))
         velocity = fma(momentum, speed, fma(eta, dv, keep * out))
         store(u, i, 0, where(alive, velocity, speed))
         store(v, i, 0, where(alive, out + velocity, out))
@@ -152,23 +164,25 @@ def _watch(marks, g, step, f, y, share, loss, W, v):
 
 
 @inline
-def _update(w, out, U, u, g, X, r, gates, eta, method, alive):
+def _update(w, out, U, u, D, g, X, r, gates, eta, method, alive):
     """One step of a group, by the method."""
     still = lanes_on(w, alive)
     if method.plain:
         backward(w, out, X, r, gates, eta, still)
     else:
         ball, speed = own(U, g * w.rows * w.cols, w.rows, w.cols), own(u, g * w.rows, w.rows, 1)
-        backward_with_memory(w, out, ball, speed, X, r, gates, eta, method.decay, method.momentum, still)
+        found = own(D, 0, w.rows, w.cols)
+        backward_with_memory(w, out, ball, speed, found, X, r, gates, eta, method.decay, method.momentum, still)
 
 
 @compiled
-def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look):
+def train(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, look):
     """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
 
     Parameters
     ----------
     W, v, U, u : weights and their velocities (empty where there is no momentum and no decay); changed in place.
+    D : room for the drifts of one group [neuron, input, lane] (empty likewise).
     X, y : samples and labels, padded; `samples` of them are real.
     f, gates : room for outputs [sample, lane] and gates [neuron, sample].
     etas : step sizes, of the dtype of the weights.
@@ -190,11 +204,11 @@ def train(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look)
                 _watch(marks, g, first + t, outputs, target, share, method.loss, W, v)
             if t < len(etas):
                 residuals(outputs, target, share, method.loss)
-                _update(w, out, U, u, g, x, slopes, on, etas[t], method, marks.alive[g])
+                _update(w, out, U, u, D, g, x, slopes, on, etas[t], method, marks.alive[g])
 
 
 @compiled
-def train_on_batches(W, v, U, u, X, y, samples, f, gates, etas, method, marks, first, look, orders,
+def train_on_batches(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, look, orders,
                      all_X, all_y, batch_X, batch_y):
     """As `train`, on minibatches; the marks are tested against the loss of all samples.
 
@@ -221,7 +235,7 @@ def train_on_batches(W, v, U, u, X, y, samples, f, gates, etas, method, marks, f
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
                 forward(w, out, x, few, own(gates, 0, m, size))
                 residuals(few, target, 1 / count, method.loss)
-                _update(w, out, U, u, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
+                _update(w, out, U, u, D, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
 
 
 @compiled
@@ -238,19 +252,12 @@ def gather(X, y, order, batch_X, batch_y):
     return count
 
 
-@inline
-def _store_drift(k, K, i, args):
-    D, W, X, r, gates = args
-    store(D, i, k, drift(W, X, r, gates, i, k, K))
-    return i
-
-
 @compiled
 def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
     """Outputs [group, sample, L], drift D [group, neuron, input, L] (unless it has no room), and active [group, neuron],
     which has a bit for each lane where the neuron is on at any sample, at the weights as they stand.
     """
-    groups, m, d, lanes = W.shape
+    groups, m, d, _ = W.shape
     room = f.shape[0]
     out, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
     for g in range(groups):
@@ -263,5 +270,4 @@ def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
         if len(D) == 0:
             continue
         residuals(out, samples_of(y, g, 1, room), 1 / samples, loss)
-        for i in range(0, m, TILE):
-            sweep(_store_drift, d, i, (own(D, g * m * d, m, d), w, x, slopes, on))
+        drifts(own(D, g * m * d, m, d), w, x, slopes, on)

@@ -128,24 +128,33 @@ rint = llvm("rint", 1)
 size = llvm("fabs", 1)
 where = elementwise(lambda b, t, on, x, y: b.select(on, x, y), 3)
 
+
+def _overload(symbol, op):
+    def overloaded(a, b):
+        if isinstance(a, Tile) or isinstance(b, Tile):
+            return lambda a, b: op(a, b)
+        return None
+
+    overload(symbol)(overloaded)
+
+
 for _symbol, _emit, _dtype in (
     (operator.add, lambda b, t, x, y: b.fadd(x, y), None),
     (operator.sub, lambda b, t, x, y: b.fsub(x, y), None),
     (operator.mul, lambda b, t, x, y: b.fmul(x, y), None),
     (operator.truediv, lambda b, t, x, y: b.fdiv(x, y), None),
     (operator.gt, lambda b, t, x, y: b.fcmp_ordered(">", x, y), BIT),
+    (operator.lt, lambda b, t, x, y: b.fcmp_ordered("<", x, y), BIT),
     (operator.le, lambda b, t, x, y: b.fcmp_ordered("<=", x, y), BIT),
 ):
+    _overload(_symbol, elementwise(_emit, 2, _dtype))
 
-    def _bind(op=elementwise(_emit, 2, _dtype)):
-        def overloaded(a, b):
-            if isinstance(a, Tile) or isinstance(b, Tile):
-                return lambda a, b: op(a, b)
-            return None
 
-        return overloaded
+def _is_on(builder, tile, x):
+    return builder.fcmp_unordered(">", x, constant(tile.vector, 0.0))
 
-    overload(_symbol)(_bind())
+
+gate = elementwise(_is_on, 1, BIT)  # x > 0, and a NaN is on, so that it stays a NaN
 
 
 @intrinsic

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from mcrace.errors import ShardError
 from mcrace.launch.inline import Outcome
 from mcrace.plan import Shard
-from mcrace.worker import run_shard
+from mcrace.worker import Receipt, run_shard
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-ATTEMPTS = 3  # of a shard whose worker dies
+ATTEMPTS = 2  # alone, of a shard whose worker died
 START_SECONDS = 120
 
 
@@ -32,7 +32,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
     cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
-                           silence_logs=50)
+                           silence_logs=50, scheduler_kwargs={"allowed_failures": 0})
     command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nworkers", str(workers),
                "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60",
                "--host", "127.0.0.1", "--preload", "mcrace.worker"]
@@ -59,19 +59,19 @@ def local_cluster(workers: int) -> Iterator[Client]:
 def drive(client: Client, shards: Iterable[Shard], directory: str) -> Iterator[Outcome]:
     """Have a cluster compute shards; yields each with its receipt, or with what went wrong.
 
-    At most a few more shards than workers are submitted at a time, so that memory stays flat.  A shard whose worker
-    dies is tried again alone a few times; the others go on.
+    At most a few more shards than workers are submitted at a time, so that memory stays flat.  Where a worker dies, its
+    shards are tried again at the end, each alone: only the one to blame fails.
     """
     from distributed import KilledWorker, as_completed
 
     waiting = iter(shards)
     futures = {}
-    attempts: dict[str, int] = {}
+    suspects = []
     window = as_completed(loop=client.loop, with_results=True, raise_errors=False)
 
-    def submit(shard: Shard) -> None:
-        future = client.submit(run_shard, shard, directory, pure=False, key=f"{shard.identity[:12]}-{shard.first}-"
-                               f"{shard.stop}-{attempts.get(shard.name, 0)}")
+    def submit(shard: Shard, attempt: int = 0) -> None:
+        key = f"{shard.identity[:12]}-{shard.first}-{shard.stop}-{attempt}"
+        future = client.submit(run_shard, shard, directory, pure=False, key=key)
         futures[future] = shard
         window.add(future)
 
@@ -80,14 +80,29 @@ def drive(client: Client, shards: Iterable[Shard], directory: str) -> Iterator[O
         submit(shard)
     for future, result in window:
         shard = futures.pop(future)
-        if future.status == "finished":
-            yield shard, result, ""
+        error = _error(future, result)
+        if isinstance(error, KilledWorker):
+            suspects.append(shard)
         else:
-            error = result[1] if isinstance(result, tuple) else result
-            attempts[shard.name] = attempts.get(shard.name, 0) + 1
-            if isinstance(error, KilledWorker) and attempts[shard.name] < ATTEMPTS:
-                submit(shard)
-                continue
-            yield shard, None, f"{type(error).__name__}: {error}"
+            yield _outcome(shard, result, error)
         for shard in islice(waiting, 1):
             submit(shard)
+    for shard in suspects:
+        for attempt in range(1, ATTEMPTS + 1):
+            submit(shard, attempt)
+            future, result = next(window)
+            error = _error(future, result)
+            if not isinstance(error, KilledWorker):
+                break
+        yield _outcome(shard, result, error)
+
+
+def _error(future: Future, result: object) -> BaseException | None:
+    """What went wrong with a future, if anything did."""
+    if future.status == "finished":
+        return None
+    return result[1] if isinstance(result, tuple) else result  # type: ignore[return-value]
+
+
+def _outcome(shard: Shard, receipt: Receipt, error: BaseException | None) -> Outcome:
+    return (shard, receipt, "") if error is None else (shard, None, f"{type(error).__name__}: {error}")

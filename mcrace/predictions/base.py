@@ -18,6 +18,7 @@ from mcrace.tables import Section
 
 SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discriminating"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
+ANY = Margin()
 LEAST_NETWORKS = 30
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
 
@@ -63,7 +64,7 @@ class Verdict:
     high: float = math.nan
     p: float = math.nan
     p_adjusted: float = math.nan
-    margin: Margin = Margin()
+    margin: Margin = ANY
     control: Control | None = None
     networks: int = 0
     dropped: int = 0
@@ -90,12 +91,13 @@ class Options(Section):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The cells that a prediction is judged on: the main one, its control, and the one at half the step."""
+    """The cells that a prediction is judged on: the main one, its control, and the one at half the step, if it needs one."""
 
     entropy: int
     main: CellResults
     control: CellResults | None
     half_step: CellResults | None
+    needs_half_step: bool = False
 
     def rng(self, *names: str) -> np.random.Generator:
         """A generator for resampling, by (entropy, prediction, cell)."""
@@ -178,7 +180,7 @@ def judge_mean(
     control = control or evidence.control
     blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin)
     if control is None:
-        return replace(blank, note="no control cell is named; add control = \"CELL\" to the prediction")
+        return replace(blank, note='there is no control cell; name one with control = "CELL", and run it')
     main = Measured(evidence.main.name, evidence.main.seeds, measure(evidence.main))
     other = Measured(control.name, control.seeds, (measure_control or measure)(control))
     both = np.intersect1d(main.seeds, other.seeds)
@@ -230,6 +232,8 @@ def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: fl
         share = float(np.mean(cell["status"] == 2))
         if share > MOST_DIVERGED:
             doubts.append(f"{share:.0%} of the networks of {cell.name} diverged")
+    if evidence.needs_half_step and math.isnan(change):
+        doubts.append("no networks at half the step tell how much it changes")
     if change >= margin.scale / 4:
         doubts.append(f"half the step changes it by {change:.2g}, more than a quarter of the margin")
     return doubts

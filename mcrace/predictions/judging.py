@@ -53,18 +53,19 @@ def test(results: Results | str | Path, predictions: dict[str, dict[str, Any]] |
     for name, table in (study.predictions if predictions is None else predictions).items():
         found, options = with_options(name, table)
         for cell in cells:
-            if cell.attributes["role"] == "main":
-                verdicts += found.judge(_evidence(study.entropy, cell, cells, options), options)
+            if cell.attributes["role"] == "main" and cell.name != options.control:
+                verdicts += found.judge(_evidence(study.entropy, cell, cells, found, options), options)
     return _adjusted(verdicts)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
-def _evidence(entropy: int, main: CellResults, cells: list[CellResults], options: Options) -> Evidence:
+def _evidence(entropy: int, main: CellResults, cells: list[CellResults], found: Prediction, options: Options) -> Evidence:
     by_name = {cell.name: cell for cell in cells}
     half = [c for c in cells if c.attributes["role"] == "half-step" and c.attributes["of"] == main.name]
-    return Evidence(entropy, main, by_name.get(options.control), half[0] if half else None)
+    needs_half = found.needs(options).half_step
+    return Evidence(entropy, main, by_name.get(options.control), half[0] if half else None, needs_half)
 
 
 def _adjusted(verdicts: list[Verdict]) -> list[Verdict]:

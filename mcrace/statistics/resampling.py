@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from mcrace.compiled import compiled
-from mcrace.statistics.equivalence import Interval
+from mcrace.statistics.equivalence import Interval, equal
 
 RESAMPLES = 2000
 
@@ -20,8 +20,8 @@ def mean_interval(values: np.ndarray, rng: np.random.Generator) -> Interval:
     rng : numpy.random.Generator
     """
     mean = float(np.mean(values))
-    if np.ptp(values) == 0:
-        return Interval(mean, mean, mean)
+    if equal(values):
+        return Interval(mean, float(np.min(values)), float(np.max(values)))
     found = stats.bootstrap((values,), np.mean, n_resamples=RESAMPLES, batch=100, method="BCa", rng=rng)
     return Interval(mean, float(found.confidence_interval.low), float(found.confidence_interval.high))
 

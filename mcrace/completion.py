@@ -1,0 +1,64 @@
+"""Completing a study: what its predictions need recorded, who is a control, and the cells at half the step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mcrace.observe import OBSERVABLES
+from mcrace.predictions.judging import with_options
+from mcrace.study import Cell, Seeds, Study, Training
+
+HALF_STEP_SHARE, HALF_STEP_LEAST = 10, 200
+
+
+def complete(study: Study) -> Study:
+    """The study with all that its predictions need: observables, roles of cells, cells at half the step.
+
+    Raises
+    ------
+    StudyError
+        If a prediction, an option, an observable or a control cell does not exist.
+    """
+    wanted = [(with_options(name, table)) for name, table in study.predictions.items()]
+    controls = {options.control for _, options in wanted if options.control}
+    for name in controls:
+        study.cell(name)
+    mains = [c for c in study.cells if c.name not in controls]
+    needs = [prediction.needs(options) for prediction, options in wanted]
+    observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
+    cells = [_recording(c, observables) for c in study.cells]
+    cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
+             for c in cells]
+    if any(need.half_step for need in needs):
+        cells += [_at_half_step(c) for c in cells if c.role == "main"]
+    for cell in cells:
+        for name in cell.config.record.observables:
+            OBSERVABLES[name.partition("@")[0]]
+    return replace(study, cells=tuple(cells))
+
+
+def _recording(cell: Cell, observables: tuple[str, ...]) -> Cell:
+    record = cell.config.record
+    union = tuple(dict.fromkeys((*record.observables, *observables)))
+    return replace(cell, config=replace(cell.config, record=record.model_copy(update={"observables": union})))
+
+
+def _at_half_step(cell: Cell) -> Cell:
+    """The cell for the error budget: half the step, twice the steps, a tenth of the seeds but 200 at least."""
+    config, count = cell.config, cell.seeds.count
+    training = _halved(config.training)
+    times = config.record.times
+    doubled = tuple(2 * t for t in times) if isinstance(times, tuple) else times
+    record = config.record.model_copy(update={"times": doubled, "weights": "none"})
+    seeds = Seeds(first=cell.seeds.first, count=min(count, max(HALF_STEP_LEAST, count // HALF_STEP_SHARE)))
+    return replace(cell, name=f"{cell.name}+half-step", role="half-step", of=cell.name, seeds=seeds,
+                   config=replace(config, training=training, record=record))
+
+
+def _halved(training: Training) -> Training:
+    """The same flow in half the step: of a heavy ball by friction, whose step is sqrt(step_size), a quarter."""
+    part = 4 if training.friction is not None else 2
+    schedule = training.schedule.model_copy(
+        update={"warm_up": 2 * training.schedule.warm_up, "every": 2 * training.schedule.every})
+    return training.model_copy(
+        update={"step_size": training.step_size / part, "steps": 2 * training.steps, "schedule": schedule})
