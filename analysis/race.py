@@ -14,15 +14,15 @@ import numpy as np
 import mcrace
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"
-BINS = np.linspace(-6, 0, 25)
+BINS = np.linspace(-4, 0, 25)
 
 
 def growth_and_handicap(cell):
-    """log(a_T/a_0), centred in each network, and 2 log((1+cos δ_0)/2), of all neurons of a cell."""
+    """log(a_T/a_0) up to a constant of each network, and 2 log((1+cos δ_0)/2), of all neurons of a cell."""
     cosine, start, end = cell.at("cosine", "start"), cell.at("norm_product", "start"), cell.at("norm_product", "level=0.1")
     with np.errstate(divide="ignore", invalid="ignore"):
         growth, handicap = np.log(end / start), 2 * np.log((1 + cosine) / 2)
-    growth -= np.nanmean(np.where(handicap > BINS[0], growth - handicap, np.nan), axis=1, keepdims=True)
+    growth -= np.nanmean(growth - handicap, axis=1, keepdims=True)  # one constant a network
     good = np.isfinite(growth) & np.isfinite(handicap)
     return growth[good], handicap[good]
 
@@ -38,7 +38,7 @@ def draw_race(axes, cell):
     axes.fill_between(middle, bands[:, 0], bands[:, 2], color=BLUE, alpha=0.25, linewidth=0, label="half of the neurons")
     axes.plot(middle, bands[:, 1], color=BLUE, label="median")
     axes.set(title=f"{cell.name}: {len(cell.seeds):,} networks", xlabel="handicap at the start, 2 log((1 + cos δ₀)/2)",
-             ylim=(-7, 3))
+             xlim=(-3.5, 0), ylim=(-4, 0.5))
 
 
 def draw_loss(axes, cell):
@@ -59,7 +59,7 @@ def main(where, picture):
     for column, cell in zip(axes.T, cells):
         draw_race(column[0], cell)
         draw_loss(column[1], cell)
-    axes[0, 0].set_ylabel("growth of the norm product\nto the loss level 0.1, log(a_T/a₀)")
+    axes[0, 0].set_ylabel("growth of the norm product\nto a tenth of the loss,\nlog(a_T/a₀) + const")
     axes[1, 0].set_ylabel("loss of the networks\nthat still move")
     for row in axes:
         row[-1].legend(frameon=False, loc="lower left")

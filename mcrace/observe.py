@@ -176,7 +176,7 @@ def _alignment(W, v, product):
             mean, total = np.zeros(inputs), 0.0
             for a in range(W.shape[1]):
                 p = product[i, a]
-                if p == 0 or v[i, a] * sign < 0:
+                if v[i, a] * sign < 0:
                     continue
                 bottom += p * total
                 total += p

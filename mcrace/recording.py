@@ -97,9 +97,14 @@ class Recorder:
         self.networks, self.times, self.keep_weights = networks, times, config.record.weights
         self.wanted = Wanted.parse(config.record.observables)
         self.states = list(self.wanted.states)
-        self.grid: dict[str, np.ndarray] = {}
-        self.at: dict[str, np.ndarray] = {}
-        self.weights: dict[str, np.ndarray] = {}
+        self.grid = {name: self._empty(config, name, len(times)) for name in self.wanted.grid}
+        asked = dict.fromkeys(name for names in self.wanted.states.values() for name in names)
+        self.at = {name: self._empty(config, name, len(self.states)) for name in asked}
+        kept: dict[str, dict[str, tuple[int, ...]]] = {
+            "none": {}, "ends": {"_start": (), "_final": ()}, "all": {"": (len(times),)}}
+        m, d = config.network.hidden[0], config.task.inputs()
+        self.weights = {symbol + suffix: np.full((networks, *place, *shape), np.nan)
+                        for suffix, place in kept[self.keep_weights].items() for symbol, shape in (("W", (m, d)), ("v", (m,)))}
         self.state_step = np.full((networks, len(self.states)), -1, np.int64)
         self.status = np.full(networks, Status.STEPS, np.int8)
         self.stop_step = np.full(networks, config.training.steps, np.int64)
@@ -117,31 +122,26 @@ class Recorder:
         """Whether anything is recorded at a state."""
         return bool(self.wanted.states[state]) or (state in ("start", "final") and self.keep_weights == "ends")
 
+    def _empty(self, config: Config, name: str, places: int) -> np.ndarray:
+        """Room for an observable; all of it is there even if no network gets to a state, so that shards are alike."""
+        sizes = {"neuron": config.network.hidden[0], "input": config.task.inputs(), "sample": config.task.samples}
+        observable = OBSERVABLES[name]
+        shape = (self.networks, places, *(sizes[d] for d in observable.dims))
+        return np.full(shape, -1, np.int32) if observable.dtype is int else np.full(shape, np.nan)
+
     def at_time(self, place: int, rows: np.ndarray, snapshot: Snapshot) -> None:
         """Record the networks of some rows at a time of the grid."""
         for name in self.wanted.grid:
-            self._store(self.grid, name, len(self.times), rows, place, _computed(name, snapshot))
+            self.grid[name][rows, place] = _computed(name, snapshot)
         if self.keep_weights == "all":
-            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
-                self._store(self.weights, name, len(self.times), rows, place, value)
+            self.weights["W"][rows, place], self.weights["v"][rows, place] = snapshot.W, snapshot.v
 
     def at_state(self, state: str, rows: np.ndarray, snapshot: Snapshot) -> None:
         """Record the networks of some rows at a state."""
         for name in self.wanted.states[state]:
-            self._store(self.at, name, len(self.states), rows, self.states.index(state), _computed(name, snapshot))
+            self.at[name][rows, self.states.index(state)] = _computed(name, snapshot)
         if self.keep_weights == "ends" and state in ("start", "final"):
-            for name, value in (("W", snapshot.W), ("v", snapshot.v)):
-                self._store(self.weights, f"{name}_{state}", 0, rows, 0, value)
-
-    def _store(
-        self, where: dict[str, np.ndarray], name: str, places: int, rows: np.ndarray, place: int, value: np.ndarray
-    ) -> None:
-        """Put values into rows, at a place of the second dimension unless there is none (places = 0)."""
-        if name not in where:
-            shape = (self.networks, *([places] if places else []), *value.shape[1:])
-            whole = np.issubdtype(value.dtype, np.integer)
-            where[name] = np.full(shape, -1 if whole else np.nan, np.int32 if whole else float)
-        where[name][(rows, place) if places else rows] = value
+            self.weights[f"W_{state}"][rows], self.weights[f"v_{state}"][rows] = snapshot.W, snapshot.v
 
 
 def _computed(name: str, snapshot: Snapshot) -> np.ndarray:

@@ -35,6 +35,11 @@ def intact(directory: Path, before: dict[Path, bytes]) -> dict[Path, bytes]:
 # ------------------------------------------------------------------------------------------------- kills
 
 
+def wait_for_shards(directory: Path, count: int, process: subprocess.Popen) -> bool:
+    """Wait until a directory holds so many shards, or the process has ended."""
+    return wait_until(lambda: process.poll() is not None or len(shards_of(directory)) >= count)
+
+
 def test_twenty_kills(reference, tmp_path, study_file):
     """At random moments: some by the clock, from the start of Python on, some by the number of shards."""
     directory = tmp_path / "run"
@@ -46,8 +51,7 @@ def test_twenty_kills(reference, tmp_path, study_file):
         workers = 2 * (turn % 4 == 3)
         with running(*arguments, "--workers", workers) as process:
             if turn % 2:
-                more = len(published) + int(rng.integers(0, 6))
-                wait_until(lambda: len(shards_of(directory)) >= more or process.poll() is not None)
+                wait_for_shards(directory, len(published) + int(rng.integers(0, 6)), process)
                 time.sleep(rng.uniform(0, 0.02))
             else:
                 time.sleep(rng.uniform(0.2, 4.0))
@@ -72,7 +76,7 @@ def test_killed_while_merging(reference, tmp_path, study_file):
     rng = np.random.default_rng(4)
     for _ in range(5):
         with running(*arguments) as process:
-            assert wait_until(lambda: any(directory.glob(".results.h5.*.tmp")) or process.poll() is not None)
+            assert wait_until(lambda: process.poll() is not None or any(directory.glob(".results.h5.*.tmp")))
             time.sleep(rng.uniform(0, 0.03))
             process.kill()
             process.wait()

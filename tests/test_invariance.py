@@ -11,7 +11,8 @@ import studies
 from studies import assert_same_data
 
 import mcrace
-from mcrace import engine, plan, worker
+from mcrace import plan, worker
+from mcrace.completion import complete
 from mcrace.plan import Shard
 from mcrace.recording import Status
 from mcrace.store import Variable
@@ -51,9 +52,16 @@ def differing(some: dict[str, Variable], others: dict[str, Variable], rows: slic
     return found
 
 
-@pytest.mark.parametrize("size", [1, 7, 500])
+@pytest.mark.parametrize("size", [7, 500])
 def test_shard_size(reference, tmp_path, size):
     assert_same_data(results(studies.race(), tmp_path, shard_size=size), reference.path)
+
+
+def test_shards_of_one(tmp_path):
+    """A shard may hold no network that reaches a state, or one that diverged."""
+    for text in (studies.race(10), studies.diverging(10)):
+        directory = tmp_path / str(len(text))
+        assert_same_data(results(text, directory / "a", shard_size=1), results(text, directory / "b"))
 
 
 @pytest.mark.parametrize(("workers", "size"), [(1, 500), (2, 7)])
@@ -70,7 +78,7 @@ def test_shard_size_in_other_studies(tmp_path, changes):
 @pytest.mark.parametrize("text", [studies.race(), studies.diverging(), studies.race(fresh="false")],
                          ids=["fresh", "diverging", "shared"])
 def test_batches(text):
-    study = engine.complete(mcrace.parse_study(text))
+    study = complete(mcrace.parse_study(text))
     for cell in study.cells:
         whole = worker.compute(shard(study, cell, range(40), 4096), {})
         for batch in (1, 5, 16, 39):
@@ -79,7 +87,7 @@ def test_batches(text):
 
 def test_networks_alone(tmp_path):
     """Those that diverge get a status and NaN, and their neighbours have the bits that they have alone."""
-    study = engine.complete(mcrace.parse_study(studies.diverging()))
+    study = complete(mcrace.parse_study(studies.diverging()))
     cell = study.cell("main")
     whole = worker.compute(shard(study, cell, range(40), 4096), {})
     status, steps, loss = (whole[name].values for name in ("status", "stop_step", "loss"))
@@ -121,7 +129,7 @@ def test_other_first_seed(reference, tmp_path):
 
 def test_cells_start_alike():
     """Seed i has the same data in every cell, and weights that differ by the scale alone."""
-    study = engine.complete(mcrace.parse_study(studies.race(more='[[cells]]\nname = "twice"\n"network.init.scale" = 2e-2\n')))
+    study = complete(mcrace.parse_study(studies.race(more='[[cells]]\nname = "twice"\n"network.init.scale" = 2e-2\n')))
     weights = {}
     for name in ("main", "twice"):
         cell = study.cell(name)

@@ -11,7 +11,9 @@ import studies
 from studies import finish, shards_of
 
 import mcrace
-from mcrace import engine, launch
+from mcrace import engine, launch, plan
+from mcrace.completion import complete
+from mcrace.directory import survey
 from mcrace.errors import ShardError
 from mcrace.worker import Receipt, run_shard
 
@@ -127,10 +129,10 @@ def test_in_this_process_the_others_go_on(tmp_path, monkeypatch):
 
 
 def test_a_shard_that_is_there_is_left_alone(reference):
-    study = engine.complete(reference.study)
-    work = engine.survey(study, reference.path.parent)
+    study = complete(reference.study)
+    work = survey(study, reference.path.parent)
     assert work.networks == 0
-    (shard,) = engine.plan.shards_of(study, study.cell("main"), [(0, 40)], 40, "")
+    (shard,) = plan.shards_of(study, study.cell("main"), [(0, 40)], 40, "")
     before = shards_of(reference.path.parent)
     receipt = run_shard(shard, str(reference.path.parent))
     assert (receipt.seconds, receipt.networks) == (0.0, 40)
@@ -139,8 +141,8 @@ def test_a_shard_that_is_there_is_left_alone(reference):
 
 def test_cells_take_turns(reference, tmp_path):
     """The first shards of all cells come first, so that what is expensive does not come last."""
-    study = engine.complete(reference.study)
-    work = engine.survey(study, tmp_path / "new")
+    study = complete(reference.study)
+    work = survey(study, tmp_path / "new")
     order = [shard.name for shard in engine._ordered(work, 16, {})]
     assert order[:4] == ["main seeds 0-15", "lazy seeds 0-15", "main+half-step seeds 0-15", "main seeds 16-31"]
     assert len(order) == 9

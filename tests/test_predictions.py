@@ -1,4 +1,4 @@
-"""Verdicts: the rules on made-up numbers, the statistics on made-up networks, and both predictions on a small real run."""
+"""Verdicts: the rules on made-up numbers, the statistics on made-up networks, and both predictions on a small run."""
 
 import json
 import math
@@ -50,8 +50,8 @@ MARGIN = Margin(0.9, 1.1)
 
 def judged(main, control, half=None, margin=MARGIN, needs_half_step=False, **options):
     """The verdict on the mean of `values`, whose control fails below 0.5."""
-    evidence = Evidence(1, main, control, half, needs_half_step)
-    return judge_mean(PREDICTIONS["racing"], evidence, "mean", margin, lambda c: c.values, lambda i: i.high < 0.5, **options)
+    evidence, fails = Evidence(1, main, control, half, needs_half_step), lambda interval: interval.high < 0.5
+    return judge_mean(PREDICTIONS["racing"], evidence, "mean", margin, lambda cell: cell.values, fails, **options)
 
 
 # ------------------------------------------------------------------------------------------------- the rules
@@ -163,7 +163,8 @@ def test_a_verdict_is_plain_json():
     assert plain["half_step_change"] is None and plain["p_adjusted"] is None
     blank = json.loads(json.dumps(judged(Cell("main", around(1.0)), None).plain(), allow_nan=False))
     assert blank["estimate"] is None and blank["control"] is None
-    assert {"prediction", "cell", "statistic", "estimate", "low", "high", "p", "margin", "control", "verdict"} <= set(blank)
+    keys = {"prediction", "cell", "statistic", "estimate", "low", "high", "p", "margin", "control", "verdict"}
+    assert keys <= set(blank)
 
 
 def test_p_values_are_corrected_in_two_families():
@@ -183,7 +184,7 @@ def test_options_are_told_by_their_key():
             with_options(name, table)
 
 
-# ------------------------------------------------------------------------------------------------- racing on made-up networks
+# ------------------------------------------------------------------------------------------------- racing
 
 
 def race(networks=50, neurons=40, exponent=1.0, noise=0.0, seed=0):
@@ -403,7 +404,7 @@ def test_neurons_align_on_symmetric_data_and_not_in_lazy_networks(verdicts):
 
 def test_the_order_and_the_correction_of_verdicts(results, verdicts):
     found, plain = mcrace.test(results), lambda vs: [v.plain() for v in vs]
-    assert [v.prediction for v in found] == sorted((v.prediction for v in found), key=["racing", "mutual-alignment"].index)
+    assert [v.prediction for v in found] == ["racing"] * 7 + ["mutual-alignment"] * 2
     primary = [v for v in found if v.primary]
     assert [v.p_adjusted for v in primary] == holm(np.array([v.p for v in primary])).tolist()
     assert plain(found) == plain(verdicts.values()), "the same results, the same verdicts"
