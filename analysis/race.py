@@ -61,8 +61,8 @@ def main(where, picture):
         draw_loss(column[1], cell)
     axes[0, 0].set_ylabel("growth of the norm product\nto a tenth of the loss,\nlog(a_T/a₀) + const")
     axes[1, 0].set_ylabel("loss of the networks\nthat still move")
-    for row in axes:
-        row[-1].legend(frameon=False, loc="lower left")
+    axes[0, 0].legend(frameon=False, loc="upper left")
+    axes[1, 0].legend(frameon=False, loc="lower left")
     figure.savefig(picture, dpi=110)
 
 

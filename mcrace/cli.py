@@ -44,8 +44,8 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 @app.command()
 def run(
     study: StudyFile,
-    output: Annotated[Path | None, Plain("-o", "--output", help="Results directory [results/NAME].")] = None,
-    workers: Annotated[int | None, Plain(min=0, max=4096, help="Worker processes [one a core]; 0: only this one.")] = None,
+    output: Annotated[Path | None, Plain("-o", "--output", help="Results directory (results/NAME by default).")] = None,
+    workers: Annotated[int | None, Plain(min=0, max=4096, help="Worker processes (one a core by default); 0: only this one.")] = None,
     only: Annotated[str | None, Plain(metavar="CELL", help="Compute this cell alone.")] = None,
     seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
     shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
@@ -172,8 +172,8 @@ def list_things(sort: Annotated[str, typer.Argument(metavar="tasks|observables|p
 
 @app.command()
 def bench(
-    shape: Annotated[list[str] | None, Plain(help="Shape A ... G or P; may be given again [all].")] = None,
-    dtype: Annotated[list[str] | None, Plain(help="float32 or float64 [both].")] = None,
+    shape: Annotated[list[str] | None, Plain(help="Shape A ... G or P; may be given again (all by default).")] = None,
+    dtype: Annotated[list[str] | None, Plain(help="float32 or float64 (both by default).")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; their median counts.")] = 5,
     as_json: AsJson = False,
 ) -> None:
