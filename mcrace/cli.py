@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcrace import interrupt
 from mcrace.errors import McraceError
 
 app = typer.Typer(name="mcrace", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 def run(
     study: StudyFile,
     output: Annotated[Path | None, Plain("-o", "--output", help="Results directory (results/NAME by default).")] = None,
-    workers: Annotated[int | None, Plain(min=0, max=4096, help="Worker processes (one a core by default); 0: only this one.")] = None,
+    workers: Annotated[int | None, Plain(min=0, max=4096, help="Workers, one a core by default; 0: this process.")] = None,
     only: Annotated[str | None, Plain(metavar="CELL", help="Compute this cell alone.")] = None,
     seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
     shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
@@ -201,29 +201,17 @@ def _finish(results: Any, verdicts: list[Any], strict: bool) -> None:
         raise typer.Exit(3)
 
 
-class _Interrupted(BaseException):
-    """A signal asked to end; not KeyboardInterrupt, of which typer makes an exit without a word."""
-
-
-def _interrupt(number: int, _: object) -> None:
-    """End in order at the first signal, at once at the second."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
-    raise _Interrupted(128 + number)
-
-
 def main() -> None:
     """The console script: errors of ours are one sentence, an interrupt is one line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupt.watch()
     try:
         app(prog_name="mcrace")
     except McraceError as error:
         print(f"mcrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except _Interrupted as interrupt:
+    except interrupt.Interrupted as asked:
         print("\nmcrace: interrupted; run the same command again to go on from here", file=sys.stderr)
-        sys.exit(interrupt.args[0])
+        sys.exit(asked.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end a command in order, wherever it is."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+SIGNALS = signal.SIGINT, signal.SIGTERM
+DELICATE = "/h5py/", "/mcrace/store.py", "/weakref.py"  # where an exception is lost, or breaks a lock of HDF5
+LATER_SECONDS = 0.01
+
+
+class Interrupted(BaseException):
+    """A signal asked to end; not KeyboardInterrupt, of which typer makes an exit without a word."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def watch() -> None:
+    """Raise `Interrupted` in the main thread at the first signal; the second one ends the process at once."""
+    for number in SIGNALS:
+        signal.signal(number, _received)
+
+
+def _received(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    _raise_where_safe(number, frame)
+
+
+def _raise_where_safe(number: int, frame: FrameType | None) -> None:
+    """Raise, or look again a little later."""
+    if _delicate(frame):
+        signal.signal(signal.SIGALRM, lambda _, frame: _raise_where_safe(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS)
+    else:
+        raise Interrupted(number)
+
+
+def _delicate(frame: FrameType | None) -> bool:
+    while frame:
+        if any(part in frame.f_code.co_filename for part in DELICATE):
+            return True
+        frame = frame.f_back
+    return False
