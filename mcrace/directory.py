@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,24 +157,23 @@ def _present(work: Work, cell: Cell) -> list[tuple[int, int]]:
 
 def _merge_cell(file: Any, work: Work, cell: Cell) -> set[str]:
     identity, first = plan.identity(cell.config, work.study.entropy), cell.seeds.first
-    variables, sources = store.merge_cell(work.directory, identity, first, first + cell.seeds.count)
-    swept = _swept(cell, variables)
-    variables |= swept
-    statuses = np.bincount(variables["status"].values, minlength=len(Status))
+    cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
+    group = cells.create_group(cell.name, track_order=True)
+    sources = store.merge_cell(group, work.directory, identity, first, first + cell.seeds.count)
+    swept = _swept(cell, group)
+    store.write_variables(group, swept)
+    statuses = np.bincount(group["status"][...], minlength=len(Status))
     attributes = {"identity": identity, "role": cell.role, "of": cell.of, "config": json.dumps(cell.config.plain()),
                   "swept": " ".join(swept),
                   "statuses": " ".join(f"{s.name.lower()}={n}" for s, n in zip(Status, statuses)),
                   "seconds": float(sum(s["seconds"] for s in sources)), "kernel": sources[0]["kernel"]}
-    cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
-    group = cells.create_group(cell.name, track_order=True)
-    store.write_group(group, variables, attributes)
+    store.write_attributes(group, attributes)
     return {f"{s['cpu']}, {s['versions']}, engine {s['engine']}" for s in sources}
 
 
-def _swept(cell: Cell, taken: dict[str, Variable]) -> dict[str, Variable]:
+def _swept(cell: Cell, taken: Container[str]) -> dict[str, Variable]:
     """What was swept, as scalars by the last part of their keys, or by their whole keys where that name is taken."""
     shorts = [key.rsplit(".", 1)[-1] for key in cell.swept]
-    taken_dims = {d for variable in taken.values() for d in variable.dims}
     found = {}
     for (key, value), short in zip(cell.swept.items(), shorts):
         if isinstance(value, list) and len(value) == 1:
@@ -182,7 +181,7 @@ def _swept(cell: Cell, taken: dict[str, Variable]) -> dict[str, Variable]:
         if isinstance(value, bool):
             value = int(value)  # xarray reads no truths
         if isinstance(value, int | float | str):
-            free = short not in taken and short not in taken_dims and shorts.count(short) == 1
+            free = short not in taken and shorts.count(short) == 1
             found[short if free else key] = Variable((), np.array(value, object if isinstance(value, str) else None))
     return found
 

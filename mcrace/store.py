@@ -26,6 +26,7 @@ from mcrace.errors import McraceError, ResultsError
 FORMAT_VERSION = 1
 FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
 CHUNK_BYTES = 1 << 20
+CACHE_BYTES = 4 << 20  # of each dataset: a chunk that the next shard goes on filling stays in memory
 BLOCK_BYTES = 1 << 20
 TEXT = h5py.string_dtype("utf-8")
 SEAL = b"mcrace sha256 "
@@ -51,12 +52,17 @@ class Variable:
 
 def digest(values: np.ndarray) -> str:
     """SHA-256 of the values with their type and shape."""
+    found = _hasher(values.dtype, values.shape)
     if values.dtype.kind in "OU":
-        data = json.dumps([str(x) for x in values.reshape(-1)]).encode()
+        found.update(json.dumps([str(x) for x in values.reshape(-1)]).encode())
     else:
-        data = np.ascontiguousarray(values).tobytes()
-    kind = "text" if values.dtype.kind in "OU" else values.dtype.str
-    return hashlib.sha256(f"{kind}{values.shape}".encode() + data).hexdigest()
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def _hasher(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+    kind = "text" if dtype.kind in "OU" else dtype.str
+    return hashlib.sha256(f"{kind}{shape}".encode())
 
 
 @contextmanager
@@ -65,7 +71,7 @@ def publish(path: Path) -> Iterator[h5py.File]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True) as file:
+        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True, rdcc_nbytes=CACHE_BYTES) as file:
             yield file
         _seal(temporary)
         _sync(temporary)
@@ -145,21 +151,28 @@ def write_group(group: h5py.Group, variables: Mapping[str, Variable], attributes
 
     A dimension takes its values from the variable of its name, if there is one; otherwise they are 0, 1, 2, ...
     """
+    write_variables(group, variables)
+    write_attributes(group, attributes)
+
+
+def write_variables(group: h5py.Group, variables: Mapping[str, Variable], seeds: int | None = None) -> None:
+    """As `write_group`, without attributes; `seeds`: leave room for so many rows along that dimension, unwritten."""
     sizes: dict[str, int] = {}
     for name, variable in variables.items():
-        for dim, size in zip(variable.dims, variable.values.shape, strict=True):
+        shape = variable.values.shape
+        shape = (seeds, *shape[1:]) if seeds is not None and variable.dims[:1] == ("seed",) else shape
+        for dim, size in zip(variable.dims, shape, strict=True):
             if sizes.setdefault(dim, size) != size:
                 raise ValueError(f"{name}: dimension {dim} has {size} entries, elsewhere {sizes[dim]}")
     indices = {d: Variable((d,), np.arange(n, dtype=np.int64)) for d, n in sizes.items() if d not in variables}
     for name, variable in {**indices, **variables}.items():
-        _write(group, name, variable)
+        _write(group, name, variable, seeds if variable.dims[:1] == ("seed",) else None)
     for dim in sizes:
         group[dim].make_scale(dim)
     for name, variable in variables.items():
         if name not in sizes:
             for axis, dim in enumerate(variable.dims):
                 group[name].dims[axis].attach_scale(group[dim])
-    write_attributes(group, attributes)
 
 
 def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
@@ -187,19 +200,23 @@ def _notes(data: h5py.Dataset) -> dict[str, Any]:
     return {k: v for k, v in data.attrs.items() if k not in OWN}
 
 
-def _write(group: h5py.Group, name: str, variable: Variable) -> None:
+def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = None) -> None:
+    """One dataset; `rows`: room for so many rows, without values or digest."""
     values = variable.values
+    shape = values.shape if rows is None else (rows, *values.shape[1:])
+    given = {"data": values} if rows is None else {"shape": shape, "dtype": values.dtype}
     if values.dtype.kind in "OU":
         data = group.create_dataset(name, data=values.astype(object), dtype=TEXT)
-    elif values.size and values.ndim:
-        row = max(1, values.nbytes // max(1, len(values)))
-        chunks = (max(1, min(len(values), CHUNK_BYTES // row)), *values.shape[1:])
-        data = group.create_dataset(name, data=values, chunks=chunks, **FILTERS)
+    elif values.ndim and 0 not in shape:
+        row = max(1, int(np.prod(shape[1:])) * values.itemsize)
+        chunks = (max(1, min(shape[0], CHUNK_BYTES // row)), *shape[1:])
+        data = group.create_dataset(name, chunks=chunks, **given, **FILTERS)
     else:
-        data = group.create_dataset(name, data=values)
+        data = group.create_dataset(name, **given)
     for key, value in (variable.attributes or {}).items():
         data.attrs[key] = value
-    data.attrs["digest"] = digest(values)
+    if rows is None:
+        data.attrs["digest"] = digest(values)
 
 
 @contextmanager
@@ -329,45 +346,60 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
         return variables, dict(file.attrs)
 
 
-def merge_cell(
-    directory: Path, identity: str, first: int, stop: int
-) -> tuple[dict[str, Variable], list[dict[str, Any]]]:
-    """The variables of a cell over all its seeds that are there, and the attributes of the shards they came from.
+def merge_cell(group: h5py.Group, directory: Path, identity: str, first: int, stop: int) -> list[dict[str, Any]]:
+    """Write the variables of a cell over all its seeds that are there, shard by shard; one shard is in memory at a time.
+
+    Returns
+    -------
+    list of dict
+        The attributes of the shards.
 
     Raises
     ------
     ResultsError
         If shards are damaged: they are set aside, so that running again computes them anew.
     """
-    parts: list[dict[str, Variable]] = []
-    sources, damaged = [], []
-    here = first
-    for begin, end in stored_ranges(directory, identity):
-        if end <= here or begin >= stop:
-            continue
-        path = shard_path(directory, identity, begin, end)
+    pieces = list(_pieces(directory, identity, first, stop))
+    seeds = sum(rows.stop - rows.start for _, rows in pieces)
+    sources: list[dict[str, Any]] = []
+    damaged: list[str] = []
+    hashers: dict[str, Any] = {}
+    here = 0
+    for path, rows in pieces:
         try:
             variables, attributes = read_shard(path, identity)
         except ResultsError as error:
             os.replace(path, path.with_suffix(".damaged"))
             damaged.append(str(error))
             continue
-        rows = slice(max(here, begin) - begin, min(end, stop) - begin)
-        parts.append({n: Variable(v.dims, v.values[rows] if v.dims[:1] == ("seed",) else v.values, v.attributes)
-                      for n, v in variables.items()})
+        if not sources:
+            write_variables(group, variables, seeds)
+            of_seeds = [n for n, v in variables.items() if v.dims[:1] == ("seed",)]
+            hashers = {n: _hasher(group[n].dtype, group[n].shape) for n in of_seeds}
+        for name, hasher in hashers.items():
+            values = np.ascontiguousarray(variables[name].values[rows])
+            group[name][here : here + len(values)] = values
+            hasher.update(values.tobytes())
         sources.append(attributes)
-        here = end
+        here += rows.stop - rows.start
+    _complain(damaged)
+    for name, hasher in hashers.items():
+        group[name].attrs["digest"] = hasher.hexdigest()
+    return sources
+
+
+def _pieces(directory: Path, identity: str, first: int, stop: int) -> Iterator[tuple[Path, slice]]:
+    """The shards that hold seeds first ... stop-1, with the rows of each that no shard before it holds."""
+    here = first
+    for begin, end in stored_ranges(directory, identity):
+        if end > here and begin < stop:
+            yield shard_path(directory, identity, begin, end), slice(max(here, begin) - begin, min(end, stop) - begin)
+            here = end
+
+
+def _complain(damaged: list[str]) -> None:
     if len(damaged) == 1:
         raise ResultsError(f"{damaged[0]}; it is set aside, and running again computes it anew")
     if damaged:
         listed = "\n".join(f"  {d}" for d in damaged)
         raise ResultsError(f"{len(damaged)} shards are set aside, and running again computes them anew\n{listed}")
-    if not parts:
-        return {}, []
-    merged = {}
-    for name, variable in parts[0].items():
-        values = variable.values
-        if variable.dims[:1] == ("seed",):
-            values = np.concatenate([p[name].values for p in parts])
-        merged[name] = Variable(variable.dims, values, variable.attributes)
-    return merged, sources

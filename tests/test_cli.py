@@ -426,7 +426,8 @@ def test_unguarded_script(tmp_path):
     script.write_text(f"import mcrace\nprint('once')\ntext = {studies.race(8)!r}\n"
                       "results = mcrace.run(mcrace.parse_study(text), 'run', workers=2, shard_size=4)\n"
                       "print(len(results.cell('main').seeds), len(mcrace.test(results)) > 0)\n")
-    answer = finish(script, command=[sys.executable], cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.split() == ["once", "8", "True"]
-    assert answer.stderr == ""
+    with running(script, command=[sys.executable], cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, "")
+        assert out.split() == ["once", "8", "True"]
+        assert wait_until(lambda: not process.family(), 20)

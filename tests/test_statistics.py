@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -129,10 +130,12 @@ def test_equivalence_of_equal_values():
 P_VALUES = arrays.arrays(float, st.integers(1, 20), elements=st.floats(0, 1))
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=200)
 @given(P_VALUES)
 def test_corrections_are_those_of_statsmodels(p):
-    assert np.allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12, atol=0)
+    with mock.patch("gc.collect"):  # which statsmodels calls each time, for a tenth of a second
+        expected = multipletests(p, method="holm")[1]
+    assert np.allclose(holm(p), expected, rtol=1e-12, atol=0)
     assert np.allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], rtol=1e-12, atol=0)
 
 

@@ -280,11 +280,15 @@ def test_overlapping_shards_are_merged_once(tmp_path):
 
     for first, stop in ((0, 8), (0, 3), (5, 12), (6, 9), (15, 20)):
         shard(first, stop)
-    merged, sources = store.merge_cell(tmp_path, "abc", 2, 17)
+    with store.publish(tmp_path / "merged.h5") as file:
+        sources = store.merge_cell(file, tmp_path, "abc", 2, 17)
+        store.write_attributes(file, {"format_version": store.FORMAT_VERSION})
     seeds = [*range(2, 12), 15, 16]
-    assert merged["seed"].values.tolist() == seeds
-    assert merged["x"].values[:, 1].tolist() == [s**2 for s in seeds]
-    assert merged["two"].values.tolist() == [1, 2]
+    with store.opened(tmp_path / "merged.h5") as merged:
+        found = {name: store.read(merged, name, tmp_path) for name in merged}
+    assert found["seed"].tolist() == seeds
+    assert found["x"][:, 1].tolist() == [s**2 for s in seeds]
+    assert found["two"].tolist() == [1, 2]
     assert len(sources) == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
     crew = subprocess.Popen(command, env={**os.environ, **THREADS, **quiet}, stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
+    finished = False
     try:
         with Client(cluster, set_as_default=False) as client:
             try:
@@ -46,13 +48,15 @@ def local_cluster(workers: int) -> Iterator[Client]:
             except TimeoutError:
                 raise ShardError(f"the {workers} workers did not start within {START_SECONDS} seconds") from None
             yield client
+            finished = True
     finally:
-        crew.terminate()
+        if not finished:
+            crew.terminate()  # in order, so that no half-written file stays; idle workers take seconds for that
         cluster.close(timeout=10)
         try:
-            crew.wait(10)
+            crew.wait(0 if finished else 10)
         except subprocess.TimeoutExpired:
-            os.killpg(crew.pid, 9)
+            os.killpg(crew.pid, signal.SIGKILL)
             crew.wait()
 
 
