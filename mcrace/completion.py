@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from mcrace.errors import StudyError, nearest
+from mcrace.mistakes import listed, validated
 from mcrace.observe import OBSERVABLES
+from mcrace.predictions.base import Options, Prediction
 from mcrace.predictions.judging import with_options
 from mcrace.study import Cell, Seeds, Study, Training
+from mcrace.sweep import HALF_STEP
 
 HALF_STEP_SHARE, HALF_STEP_LEAST = 10, 200
 
@@ -19,10 +24,11 @@ def complete(study: Study) -> Study:
     StudyError
         If a prediction, an option, an observable or a control cell does not exist.
     """
-    wanted = [(with_options(name, table)) for name, table in study.predictions.items()]
+    mistakes: list[str] = []
+    wanted = list(_wanted(study, mistakes))
+    if mistakes:
+        raise StudyError(listed(mistakes))
     controls = {options.control for _, options in wanted if options.control}
-    for name in controls:
-        study.cell(name)
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
@@ -31,10 +37,29 @@ def complete(study: Study) -> Study:
              for c in cells]
     if any(need.half_step for need in needs):
         cells += [_at_half_step(c) for c in cells if c.role == "main"]
-    for cell in cells:
-        for name in cell.config.record.observables:
-            OBSERVABLES[name.partition("@")[0]]
     return replace(study, cells=tuple(cells))
+
+
+def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Options]]:
+    """The predictions with their options; whatever does not exist is added to the mistakes."""
+    names = [c.name for c in study.cells]
+    controls = set()
+    for name, table in study.predictions.items():
+        try:
+            prediction, options = with_options(name, table)
+        except StudyError as error:
+            mistakes.append(str(error))
+            continue
+        if options.control and options.control not in names:
+            mistakes.append(f"predictions.{name}.control: no cell {options.control!r}: {nearest(options.control, names)}")
+        controls.add(options.control)
+        yield prediction, options
+    if study.predictions and controls >= set(names):
+        mistakes.append(f"predictions: {', '.join(names)} is a control, so no cell is left to be judged")
+    for item in dict.fromkeys(o for c in study.cells for o in c.config.record.observables):
+        name = item.partition("@")[0]
+        if name not in OBSERVABLES:
+            mistakes.append(f"record.observables: unknown observable {name!r}: {nearest(name, OBSERVABLES)}")
 
 
 def _recording(cell: Cell, observables: tuple[str, ...]) -> Cell:
@@ -51,14 +76,14 @@ def _at_half_step(cell: Cell) -> Cell:
     doubled = tuple(2 * t for t in times) if isinstance(times, tuple) else times
     record = config.record.model_copy(update={"times": doubled, "weights": "none"})
     seeds = Seeds(first=cell.seeds.first, count=min(count, max(HALF_STEP_LEAST, count // HALF_STEP_SHARE)))
-    return replace(cell, name=f"{cell.name}+half-step", role="half-step", of=cell.name, seeds=seeds,
+    return replace(cell, name=cell.name + HALF_STEP, role="half-step", of=cell.name, seeds=seeds,
                    config=replace(config, training=training, record=record))
 
 
 def _halved(training: Training) -> Training:
     """The same flow in half the step: of a heavy ball by friction, whose step is sqrt(step_size), a quarter."""
     part = 4 if training.friction is not None else 2
-    schedule = training.schedule.model_copy(
-        update={"warm_up": 2 * training.schedule.warm_up, "every": 2 * training.schedule.every})
-    return training.model_copy(
-        update={"step_size": training.step_size / part, "steps": 2 * training.steps, "schedule": schedule})
+    schedule = {"warm_up": 2 * training.schedule.warm_up, "every": 2 * training.schedule.every}
+    halved = {"step_size": training.step_size / part, "steps": 2 * training.steps}
+    tables = {**training.model_dump(), **halved, "schedule": {**training.schedule.model_dump(), **schedule}}
+    return validated(Training, tables, "training (at half the step, which the predictions need)")

@@ -15,12 +15,15 @@ from mcrace.seeds import generator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=,+_.-]{0,99}")
 MAX_CELLS = 10_000
+HALF_STEP = "+half-step"
 
 
 def plain_name(name: str) -> str:
     """The name, if it is fit for a file and a group."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name: letters, digits, and = , + _ . - after a letter or digit, 100 at most")
+    if name.endswith(HALF_STEP):
+        raise ValueError(f"names that end in {HALF_STEP} are kept for the cells at half the step")
     return name
 
 

@@ -269,6 +269,8 @@ class _Flight:
         stopped = met[:, -1] >= 0
         recorder.end(group.rows[stopped], Status.STOPPED, met[stopped, -1])
         group.W, group.v = self.networks.weights()
+        infinite = (recorder.status[group.rows] == Status.STEPS) & ~np.isfinite(group.W).all(axis=(1, 2))
+        recorder.end(group.rows[infinite & ~alive], Status.DIVERGED, self.training.steps)
         if len(group.U):
             group.U, group.u = self.networks.velocities()
         group.levels[met >= 0], group.at[met >= 0] = -1, NEVER

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -390,25 +392,25 @@ def test_console_script(study_file, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 0)])
-def test_interrupted(reference, study_file, tmp_path, number, code, workers):
+def test_interrupted(study_file, tmp_path, number, code, workers):
     """One line, no worker left, and the same command goes on from there."""
-    study, directory = study_file(studies.race()), tmp_path / "run"
+    study, directory = study_file(studies.race(200)), tmp_path / "run"
     with running("run", study, "-o", directory, "--shard-size", 1, "--workers", workers) as process:
         assert wait_until(lambda: len(list(directory.glob("shards/*/*.h5"))) >= 5)
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
-        assert process.returncode == code
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
         assert err.strip() == "mcrace: interrupted; run the same command again to go on from here"
         assert len(started) >= workers
         assert wait_until(lambda: not process.family(), 20)
     before = shards_of(directory)
-    assert 5 <= len(before) < 120
+    assert 5 <= len(before) < 600
     assert not (directory / "results.h5").exists()
     assert not list(directory.rglob("*.tmp"))
     mcrace.run(study, directory, workers=0)
     assert shards_of(directory).items() >= before.items()
-    studies.assert_same_data(directory, reference.path)
+    studies.assert_same_data(directory, mcrace.run(study, tmp_path / "at once", workers=0).path)
 
 
 def test_output_into_a_closed_pipe(reference):
@@ -426,7 +428,10 @@ def test_unguarded_script(tmp_path):
     script.write_text(f"import mcrace\nprint('once')\ntext = {studies.race(8)!r}\n"
                       "results = mcrace.run(mcrace.parse_study(text), 'run', workers=2, shard_size=4)\n"
                       "print(len(results.cell('main').seeds), len(mcrace.test(results)) > 0)\n")
-    with running(script, command=[sys.executable], cwd=tmp_path) as process:
+    with socket.socket() as port, running(script, command=[sys.executable], cwd=tmp_path) as process:
+        with suppress(OSError):
+            port.bind(("", 8787))  # Dask's favourite: another run may have it
+            port.listen()
         out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
         assert out.split() == ["once", "8", "True"]

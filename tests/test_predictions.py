@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -433,5 +432,5 @@ def test_lazy_networks_pass_no_test_in_place_of_the_main_cell(results):
     main, control, half = (results.cell(n) for n in ("main", "lazy", "main+half-step"))
     for name in ("racing", "mutual-alignment"):
         prediction, options = with_options(name, {})
-        first, *_ = prediction.judge(Evidence(7, control, main, replace(half)), options)
-        assert first.verdict in ("refuted", "inconclusive") and first.verdict != "supported"
+        first, *_ = prediction.judge(Evidence(7, control, main, half), options)
+        assert first.verdict in ("refuted", "inconclusive")

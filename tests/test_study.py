@@ -463,3 +463,50 @@ def test_a_mutated_study_is_a_study_or_a_mistake(seed):
             assert study.cells and len({c.name for c in study.cells}) == len(study.cells), text
             outcomes.append("study")
     assert outcomes.count("mistake") > 30 and outcomes.count("study") > 5
+
+
+# ------------------------------------------------------------------------------------------------- completing
+
+
+TINY = """
+[study]
+name = "tiny"
+seeds = 40
+entropy = 1
+[task]
+kind = "gaussian"
+samples = 8
+dimension = 3
+[network]
+hidden = [4]
+[training]
+step_size = 0.1
+steps = {steps}
+[record]
+observables = ["{observable}"]
+[[cells]]
+name = "{cell}"
+"network.init.scale" = 2.0
+[predictions]
+racing = {{ control = "{control}" }}
+"""
+GOOD = {"steps": 10, "observable": "loss", "cell": "lazy", "control": "lazy"}
+
+
+@pytest.mark.parametrize(("wrong", "sentences"), [
+    ({"control": "lzy", "observable": "los"}, ["predictions.racing.control: no cell 'lzy'", "did you mean 'lazy'",
+                                               "record.observables: unknown observable 'los'", "did you mean 'loss'"]),
+    ({"cell": "main+half-step", "control": "main"}, ["kept for the cells at half the step"]),
+    ({"steps": 600_000_000}, ["at half the step", "steps"]),
+])
+def test_what_cannot_be_completed_is_told_with_its_key(wrong, sentences):
+    with pytest.raises(StudyError) as error:
+        complete(parse_study(TINY.format(**GOOD | wrong)))
+    assert all(sentence in str(error.value) for sentence in sentences)
+
+
+def test_a_study_of_controls_alone_is_refused():
+    text = TINY.format(**GOOD | {"control": "main"})
+    text = text.replace('[[cells]]\nname = "lazy"\n"network.init.scale" = 2.0\n', "")
+    with pytest.raises(StudyError, match="no cell is left to be judged"):
+        complete(parse_study(text))

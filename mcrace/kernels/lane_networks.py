@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, pack, pack_samples, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, clear_lanes, lane_count, lane_flags, pack, pack_samples, padded, unpack
 from mcrace.kernels.one_layer import LOSSES, TILE, Method, gradients, train, train_on_batches
 
 
@@ -112,9 +112,7 @@ class OneLayerNetworks:
 
     def retire(self, networks: np.ndarray) -> None:
         """Stop the networks that are set in a boolean array."""
-        for network in np.flatnonzero(networks):
-            group, lane = divmod(int(network), self.lanes)
-            self.marks.alive[group] &= ~(1 << lane)
+        clear_lanes(self.marks.alive, self.lanes, networks)
 
 
 class Samples:

@@ -75,3 +75,10 @@ def lane_flags(bits: np.ndarray, lanes: int, networks: int) -> np.ndarray:
     """Bits of groups [group, ...] as truths of networks [network, ...]."""
     flags = (bits[:, None] >> np.arange(lanes).reshape(1, lanes, *[1] * (bits.ndim - 1)) & 1).astype(bool)
     return flags.reshape(-1, *bits.shape[1:])[:networks]
+
+
+def clear_lanes(bits: np.ndarray, lanes: int, networks: np.ndarray) -> None:
+    """Clear the bits, of groups [group], of the networks that are set in a boolean array [network]."""
+    for network in np.flatnonzero(networks):
+        group, lane = divmod(int(network), lanes)
+        bits[group] &= ~(1 << lane)

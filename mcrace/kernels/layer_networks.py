@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcrace.kernels.lanes import aligned, lane_count, lane_flags, pack, padded, unpack
+from mcrace.kernels.lanes import aligned, clear_lanes, lane_count, lane_flags, pack, padded, unpack
 from mcrace.kernels.layers import train
 from mcrace.kernels.marks import MarkTable
 from mcrace.kernels.one_layer import LOSSES, TILE, Method
@@ -105,3 +105,7 @@ class LayeredNetworks:
     def alive(self) -> np.ndarray:
         """Which networks still move [network]."""
         return lane_flags(self.marks.alive, self.lanes, self.count)
+
+    def retire(self, networks: np.ndarray) -> None:
+        """Stop the networks that are set in a boolean array."""
+        clear_lanes(self.marks.alive, self.lanes, networks)

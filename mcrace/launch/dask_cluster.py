@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
 ATTEMPTS = 2  # alone, of a shard whose worker died
-START_SECONDS = 120
+START_SECONDS, STOP_SECONDS = 120, 3
 
 
 @contextmanager
@@ -32,8 +32,9 @@ def local_cluster(workers: int) -> Iterator[Client]:
     """
     from distributed import Client, LocalCluster
 
+    options = {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"}  # any port: several runs on one machine
     cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
-                           silence_logs=50, scheduler_kwargs={"allowed_failures": 0})
+                           silence_logs=50, scheduler_kwargs=options)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nworkers", str(workers),
                "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60",
                "--host", "127.0.0.1", "--preload", "mcrace.worker"]
@@ -51,10 +52,10 @@ def local_cluster(workers: int) -> Iterator[Client]:
             finished = True
     finally:
         if not finished:
-            crew.terminate()  # in order, so that no half-written file stays; idle workers take seconds for that
+            crew.terminate()  # in order, so that no half-written file stays
         cluster.close(timeout=10)
         try:
-            crew.wait(0 if finished else 10)
+            crew.wait(0 if finished else STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(crew.pid, signal.SIGKILL)
             crew.wait()
