@@ -15,7 +15,7 @@ from mcrace.study import Cell, Config, Study, recording_steps
 from mcrace.tasks import TASKS
 
 ENGINE = 1  # raised whenever the bits of any network change
-SHARD_SECONDS = 15.0  # what a shard should take, about
+SHARD_SECONDS = 9.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
 EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
 MAX_SHARD = 4096

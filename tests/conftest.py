@@ -44,9 +44,19 @@ def study_file(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
+def signals() -> Iterator[None]:
+    """Signals are handled afterwards as before."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signals: None
+) -> Callable[..., Answer]:
     """The command line within this process, which is fast."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["mcrace", *map(str, arguments)])
@@ -58,6 +68,4 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         return Answer(code, *capsys.readouterr())
 
-    yield call
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return call

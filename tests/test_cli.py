@@ -20,7 +20,7 @@ import studies
 from studies import finish, running, shards_of, tree, wait_until
 
 import mcrace
-from mcrace import store
+from mcrace import interrupt, store
 from mcrace.predictions.base import Control, Verdict
 
 COMMANDS = ("run", "plan", "status", "test", "show", "merge", "list")
@@ -411,6 +411,28 @@ def test_interrupted(study_file, tmp_path, number, code, workers):
     mcrace.run(study, directory, workers=0)
     assert shards_of(directory).items() >= before.items()
     studies.assert_same_data(directory, mcrace.run(study, tmp_path / "at once", workers=0).path)
+
+
+def test_an_interrupt_waits_for_a_file(signals, tmp_path, monkeypatch):
+    """HDF5 would lose the exception, or break a lock over it."""
+    fsync = os.fsync
+
+    def interrupted(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        signal.raise_signal(signal.SIGINT)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    interrupt.watch()
+    try:
+        store.publish_text(tmp_path / "a.txt", "whole")
+        wait_until(lambda: False, 10)
+    except interrupt.Interrupted as asked:
+        assert asked.exit_code == 130
+    else:
+        pytest.fail("the interrupt was lost")
+    assert tree(tmp_path) == {"a.txt": b"whole"}
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
 
 
 def test_output_into_a_closed_pipe(reference):

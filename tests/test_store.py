@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +61,24 @@ def test_shard_comes_back(shard):
         assert found.attributes == (variable.attributes or {})
     assert attributes["seconds"] == 0.5
     assert attributes["format_version"] == store.FORMAT_VERSION
+
+
+def test_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        calls.append("fsync directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "fsync file")
+        fsync(handle)
+
+    def renamed(old: Path, new: Path) -> None:
+        calls.append(f"{old.suffix} -> {new.name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    store.write_shard(tmp_path / "x.h5", VARIABLES, {})
+    assert calls == ["fsync file", ".tmp -> x.h5", "fsync directory"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

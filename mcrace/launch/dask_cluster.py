@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     """
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs every connection that its own end closes
     options = {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"}  # any port: several runs on one machine
     cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
                            silence_logs=50, scheduler_kwargs=options)
