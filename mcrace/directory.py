@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -136,8 +137,10 @@ def merge(work: Work, warn: Callable[[str], None] = lambda text: None) -> Result
         for cell in work.study.cells:
             if cell.name in contents:
                 machines |= _merge_cell(file, work, cell)
+        kernels = sorted({cell.attrs["kernel"] for cell in file["cells"].values()})
         attributes = {"study": work.study.text, "name": work.study.name, "entropy": work.study.entropy,
-                      "contents": fingerprint, "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment()}
+                      "contents": fingerprint, "identity": hashlib.sha256(fingerprint.encode()).hexdigest(),
+                      "kernel": " ".join(kernels), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment()}
         store.write_attributes(file, {"format_version": store.FORMAT_VERSION, **attributes})
     if len(machines) > 1:
         warn("warning: the shards come from unlike environments: " + "; ".join(sorted(machines)))

@@ -119,7 +119,7 @@ def show_cells(results: Results) -> None:
 def show_results(results: Results) -> None:
     """Where a file came from, and what is in it."""
     attributes = results.attributes
-    for key in ("name", "written", "mcrace_version", "engine", "versions", "cpu", "git_commit"):
+    for key in ("name", "identity", "written", "mcrace_version", "engine", "kernel", "versions", "cpu", "git_commit"):
         say(f"{key:>15}  {attributes.get(key, '')}")
     show_cells(results)
     for cell in results:

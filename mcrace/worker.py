@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -9,9 +10,10 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 from llvmlite import binding
@@ -138,12 +140,18 @@ def environment() -> dict[str, str]:
 
 
 def _git_commit() -> str:
-    """The commit of a checkout that mcrace runs from; empty elsewhere."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return ""
+    """The commit that mcrace was installed from, or that its checkout stands at; empty where there is none."""
     try:
-        asked = subprocess.run(["git", "-C", os.fspath(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout.strip()
+        installed = json.loads(distribution("mcrace").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # run from a folder of its own
+        installed = {}
+    if commit := installed.get("vcs_info", {}).get("commit_id"):
+        return commit
+    for root in (Path(__file__).parents[1], Path(urlparse(installed.get("url", "")).path)):
+        if (root / ".git").exists() and (root / "mcrace").is_dir():
+            command = ["git", "-C", os.fspath(root), "rev-parse", "HEAD"]
+            try:
+                return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+            except (OSError, subprocess.TimeoutExpired):
+                return ""
+    return ""
