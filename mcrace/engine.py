@@ -138,10 +138,10 @@ def _compute(work: Work, shards: list[Shard], workers: int | None, client: Clien
     """Have all shards computed, and name those that failed."""
     warm_up(work.study)
     failures = []
-    reporter.begin(work.networks, len(shards))
     directory = str(work.directory.resolve())
     count = min(len(shards), workers if workers is not None else os.cpu_count() or 1)
     with _outcomes(shards, directory, count, client) as outcomes:
+        reporter.begin(work.networks, len(shards))
         try:
             for shard, receipt, error in outcomes:
                 if receipt is None:
