@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.lanes import GATES, aligned, clear_lanes, lane_count, lane_flags, pack, pack_samples, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, pack, pack_samples, padded, unpack
+from mcrace.kernels.marks import InLanes
 from mcrace.kernels.one_layer import LOSSES, TILE, Method, gradients, train, train_on_batches
 
 
-class OneLayerNetworks:
+class OneLayerNetworks(InLanes):
     """Networks of one hidden layer in training, one in each lane.
 
     Parameters
@@ -99,20 +100,6 @@ class OneLayerNetworks:
     def finite(self) -> np.ndarray:
         """Which networks have finite output weights; infinite input weights make these so one step later."""
         return np.isfinite(unpack(self.v, self.count, self.neurons)).all(axis=(1, 2))
-
-    @property
-    def met(self) -> np.ndarray:
-        """Steps at which the marks were met [network, mark], int64; -1: not met."""
-        return unpack(self.marks.met[:, :, None].swapaxes(1, 2), self.count, 1, np.int64)[:, 0]
-
-    @property
-    def alive(self) -> np.ndarray:
-        """Which networks still move [network]."""
-        return lane_flags(self.marks.alive, self.lanes, self.count)
-
-    def retire(self, networks: np.ndarray) -> None:
-        """Stop the networks that are set in a boolean array."""
-        clear_lanes(self.marks.alive, self.lanes, networks)
 
 
 class Samples:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mcrace.kernels.lanes import aligned, clear_lanes, lane_count, lane_flags, pack, padded, unpack
+from mcrace.kernels.lanes import aligned, lane_count, pack, padded, unpack
 from mcrace.kernels.layers import train
-from mcrace.kernels.marks import MarkTable
+from mcrace.kernels.marks import InLanes, MarkTable
 from mcrace.kernels.one_layer import LOSSES, TILE, Method
 
 CHUNK_VECTORS = 1 << 13  # activations of a chunk of samples: half a megabyte
 
 
-class LayeredNetworks:
+class LayeredNetworks(InLanes):
     """Networks of ReLU layers in training, one in each lane.
 
     Parameters
@@ -95,17 +95,3 @@ class LayeredNetworks:
     def finite(self) -> np.ndarray:
         """Which networks have finite weights."""
         return np.isfinite(unpack(self.P[:, :, None], self.count, self.P.shape[1])).all(axis=(1, 2))
-
-    @property
-    def met(self) -> np.ndarray:
-        """Steps at which the marks were met [network, mark], int64; -1: not met."""
-        return unpack(self.marks.met[:, :, None].swapaxes(1, 2), self.count, 1, np.int64)[:, 0]
-
-    @property
-    def alive(self) -> np.ndarray:
-        """Which networks still move [network]."""
-        return lane_flags(self.marks.alive, self.lanes, self.count)
-
-    def retire(self, networks: np.ndarray) -> None:
-        """Stop the networks that are set in a boolean array."""
-        clear_lanes(self.marks.alive, self.lanes, networks)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.kernels.lanes import aligned
+from mcrace.kernels.lanes import aligned, clear_lanes, lane_flags, unpack
 
 NEVER = np.iinfo(np.int64).max
 
@@ -115,3 +115,25 @@ class MarkTable:
         for g in range(groups):
             look_ahead(marks, g)
         return marks
+
+
+class InLanes:
+    """What marks say of `count` networks, one in each of `lanes` lanes of a group."""
+
+    marks: Marks
+    lanes: int
+    count: int
+
+    @property
+    def met(self) -> np.ndarray:
+        """Steps at which the marks were met [network, mark], int64; -1: not met."""
+        return unpack(self.marks.met[:, :, None].swapaxes(1, 2), self.count, 1, np.int64)[:, 0]
+
+    @property
+    def alive(self) -> np.ndarray:
+        """Which networks still move [network]."""
+        return lane_flags(self.marks.alive, self.lanes, self.count)
+
+    def retire(self, networks: np.ndarray) -> None:
+        """Stop the networks that are set in a boolean array."""
+        clear_lanes(self.marks.alive, self.lanes, networks)
