@@ -153,8 +153,10 @@ def merge(directory: Directory) -> None:
 
 
 @app.command("list")
-def list_things(sort: Annotated[str, typer.Argument(metavar="tasks|observables|predictions", show_default=False)]) -> None:
-    """List tasks, observables or predictions, a line each.
+def list_things(
+    sort: Annotated[str, typer.Argument(metavar="tasks|observables|stages|predictions", show_default=False)],
+) -> None:
+    """List tasks, observables, stages or predictions, a line each.
 
     Example: mcrace list predictions
     """
@@ -162,9 +164,10 @@ def list_things(sort: Annotated[str, typer.Argument(metavar="tasks|observables|p
     from mcrace.errors import StudyError, nearest
     from mcrace.observe import OBSERVABLES
     from mcrace.predictions import PREDICTIONS
+    from mcrace.stages import STAGES
     from mcrace.tasks import TASKS
 
-    registries: dict[str, Any] = {"tasks": TASKS, "observables": OBSERVABLES, "predictions": PREDICTIONS}
+    registries: dict[str, Any] = {"tasks": TASKS, "observables": OBSERVABLES, "stages": STAGES, "predictions": PREDICTIONS}
     if sort not in registries:
         raise StudyError(f"{sort!r} cannot be listed: {nearest(sort, registries)}")
     screen.show_list(registries[sort])

@@ -10,6 +10,7 @@ from mcrace.mistakes import listed, validated
 from mcrace.observe import OBSERVABLES
 from mcrace.predictions.base import Options, Prediction
 from mcrace.predictions.judging import with_options
+from mcrace.stages import STAGES
 from mcrace.study import Cell, Seeds, Study, Training
 from mcrace.sweep import HALF_STEP
 
@@ -32,7 +33,8 @@ def complete(study: Study) -> Study:
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
-    cells = [_recording(c, observables) for c in study.cells]
+    stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
+    cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
     if any(need.half_step for need in needs):
@@ -52,20 +54,30 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
             continue
         if options.control and options.control not in names:
             mistakes.append(f"predictions.{name}.control: no cell {options.control!r}: {nearest(options.control, names)}")
+        mistakes += [f"predictions.{name}.cells: no cell {cell!r}: {nearest(cell, names)}" for cell in options.cells
+                     if cell not in names]
         controls.add(options.control)
         yield prediction, options
     if study.predictions and controls >= set(names):
         mistakes.append(f"predictions: {', '.join(names)} is a control, so no cell is left to be judged")
     for item in dict.fromkeys(o for c in study.cells for o in c.config.record.observables):
-        name = item.partition("@")[0]
+        name, at, _ = item.partition("@")
         if name not in OBSERVABLES:
             mistakes.append(f"record.observables: unknown observable {name!r}: {nearest(name, OBSERVABLES)}")
+        elif at and OBSERVABLES[name].path:
+            mistakes.append(f"record.observables: {name!r} follows the whole way of a network, so it has no value at a state")
+    for name in dict.fromkeys(s for c in study.cells for s in c.config.record.stages):
+        if name not in STAGES:
+            mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
 
 
-def _recording(cell: Cell, observables: tuple[str, ...]) -> Cell:
+def _recording(cell: Cell, observables: tuple[str, ...], stages: tuple[str, ...]) -> Cell:
+    """The cell with what predictions, and stages, need recorded."""
     record = cell.config.record
-    union = tuple(dict.fromkeys((*record.observables, *observables)))
-    return replace(cell, config=replace(cell.config, record=record.model_copy(update={"observables": union})))
+    stages = tuple(dict.fromkeys((*record.stages, *stages)))
+    for_stages = (o for name in stages for o in STAGES[name].observables)
+    union = tuple(dict.fromkeys((*record.observables, *observables, *for_stages)))
+    return replace(cell, config=replace(cell.config, record=record.model_copy(update={"observables": union, "stages": stages})))
 
 
 def _at_half_step(cell: Cell) -> Cell:

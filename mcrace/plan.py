@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from mcrace.observe import OBSERVABLES
-from mcrace.recording import Wanted
+from mcrace.recording import Wanted, sizes_of
+from mcrace.stages import STAGES
 from mcrace.study import Cell, Config, Study, recording_steps
 from mcrace.tasks import TASKS
 
@@ -68,6 +69,7 @@ def bytes_per_network(config: Config) -> int:
 def shard_size(config: Config) -> int:
     """Networks in a shard, a multiple of 16: a pure function of the configuration."""
     share = EARLY_SHARE if config.training.until else 1.0
+    share *= 1 + sum(STAGES[name].work(config) for name in config.record.stages)
     seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
     return int(min(MAX_SHARD, max(16, SHARD_SECONDS / seconds // 16 * 16)))
 
@@ -81,11 +83,11 @@ def stored_bytes_per_network(config: Config) -> int:
     """What one network takes on the disk, before compression."""
     wanted = Wanted.parse(config.record.observables)
     m, d = sum(config.network.hidden), config.task.inputs()
-    sizes = {"neuron": m, "input": d, "sample": config.task.samples}
+    sizes = sizes_of(config)
     times = len(recording_steps(config.record.times, config.training.steps))
     total = 40 + 8 * len(wanted.states)
     at = {name for names in wanted.states.values() for name in names}
-    for names, entries in ((wanted.grid, times), (at, len(wanted.states))):
+    for names, entries in ((wanted.grid, times), (at, len(wanted.states)), (wanted.paths, 1)):
         for name in names:
             observable = OBSERVABLES[name]
             total += entries * int(np.prod([sizes[s] for s in observable.dims])) * (4 if observable.dtype is int else 8)

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mcrace.observe import OBSERVABLES, Snapshot
+from mcrace.observe import OBSERVABLES, Path, Snapshot
 from mcrace.study import Config
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
@@ -38,10 +38,11 @@ STATUS_TEXT = {
 
 @dataclass
 class Wanted:
-    """What is asked to be recorded: observables of the time grid, and states with those of each."""
+    """What is asked to be recorded: observables of the time grid, states with those of each, and paths."""
 
     grid: list[str] = field(default_factory=list)
     states: dict[str, list[str]] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)
 
     @classmethod
     def parse(cls, items: tuple[str, ...]) -> Wanted:
@@ -50,7 +51,9 @@ class Wanted:
         >>> Wanted.parse(("loss", "cosine@start")).states["start"]
         ['cosine']
         """
-        wanted = cls([i for i in items if "@" not in i])
+        moments = [i for i in items if "@" not in i]
+        paths = [i for i in moments if i in OBSERVABLES and OBSERVABLES[i].path]
+        wanted = cls([i for i in moments if i not in paths], paths=paths)
         asked: dict[str, list[str]] = {state: [] for state in ALWAYS}
         for item in items:
             name, at, state = item.partition("@")
@@ -84,6 +87,8 @@ class Recorder:
     ----------
     grid : dict of arrays [network, time, ...]
         NaN, or -1 for integers, after a network's end.
+    paths : dict of arrays [network, ...]
+        NaN, or -1, where a network had no end.
     at : dict of arrays [network, state, ...]
         NaN, or -1, where a network did not reach the state, or nothing was asked there.
     weights : dict of arrays [network, ...]
@@ -98,6 +103,8 @@ class Recorder:
         self.wanted = Wanted.parse(config.record.observables)
         self.states = list(self.wanted.states)
         self.grid = {name: self._empty(config, name, len(times)) for name in self.wanted.grid}
+        self.paths = {name: self._empty(config, name) for name in self.wanted.paths}
+        self._carried: dict[str, dict[str, np.ndarray]] = {}
         asked = dict.fromkeys(name for names in self.wanted.states.values() for name in names)
         self.at = {name: self._empty(config, name, len(self.states)) for name in asked}
         kept: dict[str, dict[str, tuple[int, ...]]] = {
@@ -116,23 +123,48 @@ class Recorder:
     @property
     def wants_grid(self) -> bool:
         """Whether anything is recorded on the time grid."""
-        return bool(self.wanted.grid) or self.keep_weights == "all"
+        return bool(self.wanted.grid or self.paths) or self.keep_weights == "all"
 
     def wants(self, state: str) -> bool:
         """Whether anything is recorded at a state."""
         return bool(self.wanted.states[state]) or (state in ("start", "final") and self.keep_weights == "ends")
 
-    def _empty(self, config: Config, name: str, places: int) -> np.ndarray:
+    def _empty(self, config: Config, name: str, *places: int) -> np.ndarray:
         """Room for an observable; all of it is there even if no network gets to a state, so that shards are alike."""
-        sizes = {"neuron": config.network.hidden[0], "input": config.task.inputs(), "sample": config.task.samples}
+        sizes = sizes_of(config)
         observable = OBSERVABLES[name]
-        shape = (self.networks, places, *(sizes[d] for d in observable.dims))
+        shape = (self.networks, *places, *(sizes[d] for d in observable.dims))
         return np.full(shape, -1, np.int32) if observable.dtype is int else np.full(shape, np.nan)
+
+    def begin(self, rows: np.ndarray, snapshot: Snapshot) -> None:
+        """Start the paths of the networks of some rows."""
+        for name in self.paths:
+            for key, values in _path(name).begin(snapshot).items():
+                carried = self._carried.setdefault(name, {})
+                if key not in carried:
+                    carried[key] = np.zeros((self.networks, *values.shape[1:]), values.dtype)
+                carried[key][rows] = values
+
+    def _follow(self, name: str, rows: np.ndarray, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        some = {key: values[rows] for key, values in self._carried[name].items()}
+        with np.errstate(all="ignore"):  # a NaN is an answer here
+            _path(name).follow(some, snapshot)
+        for key, values in some.items():
+            self._carried[name][key][rows] = values
+        return some
+
+    def finish(self, rows: np.ndarray, snapshot: Snapshot) -> None:
+        """End the paths of the networks of some rows at their last moment."""
+        for name in self.paths:
+            self.paths[name][rows] = _path(name).end(self._follow(name, rows, snapshot))
 
     def at_time(self, place: int, rows: np.ndarray, snapshot: Snapshot) -> None:
         """Record the networks of some rows at a time of the grid."""
         for name in self.wanted.grid:
             self.grid[name][rows, place] = _computed(name, snapshot)
+        for name in self.paths:
+            if self.times[place] > 0:
+                self._follow(name, rows, snapshot)
         if self.keep_weights == "all":
             self.weights["W"][rows, place], self.weights["v"][rows, place] = snapshot.W, snapshot.v
 
@@ -147,3 +179,15 @@ class Recorder:
 def _computed(name: str, snapshot: Snapshot) -> np.ndarray:
     with np.errstate(all="ignore"):  # a NaN is an answer here
         return OBSERVABLES[name].compute(snapshot)
+
+
+def _path(name: str) -> Path:
+    path = OBSERVABLES[name].path
+    assert path is not None
+    return path
+
+
+def sizes_of(config: Config) -> dict[str, int]:
+    """The sizes of what may follow the network in an observable."""
+    neurons = config.network.hidden[0]
+    return {"neuron": neurons, "kept": neurons, "input": config.task.inputs(), "sample": config.task.samples}

@@ -13,7 +13,7 @@ import numpy as np
 
 from mcrace.compiled import compiled
 
-STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5}
+STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5, "directions": 6}
 SHARED = 2**63  # the network number of what all networks of a study share
 U64 = np.uint64
 
@@ -196,6 +196,56 @@ def normals_of(entropy: int, name: str, networks: np.ndarray, *shape: int) -> np
     out = np.empty((len(networks), int(np.prod(shape))))
     _normals_of(_key(entropy), STREAMS[name], networks.astype(np.uint64), out)
     return out.reshape(len(networks), *shape)
+
+
+@compiled
+def _directional(key, stream, networks, dimension, kappa, out):
+    """Wood's rejection (Commun. Stat. 23, 157, 1994), each try of a neuron from blocks of its own."""
+    half = dimension - 1
+    words, numbers = np.empty(2 * half + 1, np.uint64), np.empty(2 * half + 1)
+    blocks = (len(words) + 3) // 4
+    b = half / (2.0 * kappa + np.sqrt(4.0 * kappa * kappa + float(half * half)))
+    x = (1.0 - b) / (1.0 + b)
+    most = kappa * x + half * _log(1.0 - x * x)
+    for i in range(len(networks)):
+        for a in range(out.shape[1]):
+            for attempt in range(1 << 16):
+                philox(key, ((a << 16) + attempt) * blocks, stream, networks[i], words)
+                _normals(words, numbers)
+                first, second = 0.0, 0.0
+                for k in range(half):
+                    first += numbers[k] * numbers[k]
+                    second += numbers[half + k] * numbers[half + k]
+                share = first / (first + second)
+                cosine = (1.0 - (1.0 + b) * share) / (1.0 - (1.0 - b) * share)
+                out[i, a] = cosine
+                if kappa * cosine + half * _log(1.0 - x * cosine) - most >= _log(_uniform(words[2 * half])):
+                    break
+
+
+def directional_cosines(entropy: int, networks: np.ndarray, neurons: int, dimension: int, kappa: float) -> np.ndarray:
+    """Cosines to the axis of von Mises-Fisher directions, from the stream (entropy, directions, network).
+
+    Parameters
+    ----------
+    networks : int64 array [network]
+    dimension : int
+        Of the space, 2 at least.
+    kappa : float
+        Concentration; the density is proportional to exp(kappa cos).
+
+    Returns
+    -------
+    float64 array [network, neuron]
+
+    Examples
+    --------
+    >>> bool((directional_cosines(7, np.array([3]), 5, 10, 1000.0) > 0.9).all())
+    True
+    """
+    out = np.empty((len(networks), neurons))
+    _directional(_key(entropy), STREAMS["directions"], networks.astype(np.uint64), dimension, kappa, out)
+    return out
 
 
 @compiled

@@ -51,10 +51,19 @@ class Heading(Section):
         return plain_name(name)
 
 
+class Direction(Section):
+    """Directions that are not uniform: von Mises-Fisher with density ∝ exp(kappa cos) to an axis."""
+
+    kappa: float = Field(gt=0, le=1e6, description="concentration")
+    axis: int | Literal["random"] = Field(0, description="number of the input that is the axis; or one drawn for all networks")
+
+
 class Init(Section):
     """Random start: w ~ scale N(0, I/d), v = ±|w|/ratio."""
 
     scale: float = Field(1.0, gt=0, le=1e6, description="standard deviation of |w|, about")
+    norms: Literal["normal", "equal"] = Field("normal", description="equal: |w| = scale for every neuron")
+    direction: Direction | None = Field(None, description="uniform by default")
     balanced: bool = Field(True, description="|v| = |w|; false: v ~ scale N(0, 1)")
     ratio: float = Field(1.0, gt=0, le=1e6, description="|w|/|v| where balanced, at the same product")
     paired: bool = Field(False, description="neurons in pairs with opposite v, so that f = 0 at the start")
@@ -146,6 +155,7 @@ class Record(Section):
 
     times: Times | tuple[int, ...] = Times()
     observables: tuple[str, ...] = ("loss",)
+    stages: tuple[str, ...] = Field((), description="what is done with the networks after their training")
     weights: Literal["none", "ends", "all"] = "none"
 
     @field_validator("times")
@@ -338,6 +348,11 @@ def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistake
     task, training, record = (found.get(part) for part in ("task", "training", "record"))
     if task and training and (training.batch or 0) > task.samples:
         own.append(f"training.batch: {training.batch} samples in a batch, but only {task.samples} in all")
+    direction = found["network"].init.direction if found["network"] else None
+    if task and direction and task.inputs() < 2:
+        own.append("network.init.direction: one input leaves no direction to choose")
+    if task and direction and isinstance(direction.axis, int) and not 0 <= direction.axis < task.inputs():
+        own.append(f"network.init.direction.axis: {direction.axis} is none of the {task.inputs()} inputs, counted from 0")
     if training and record and isinstance(record.times, tuple) and record.times[0] > training.steps:
         own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
     mistakes += [m if m in mistakes else prefix + m for m in own]

@@ -6,16 +6,19 @@ stopped; what still moves of all groups goes on together.  No network can tell: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mcrace.compiled import compiled
+from mcrace.initial import Weights, initial_velocities, initial_weights
 from mcrace.kernels import NEVER, MarkTable, Samples, networks
 from mcrace.observe import Snapshot
+from mcrace.observe.snapshot import Origin
 from mcrace.recording import Recorder, Status, Wanted, level_of
-from mcrace.schedule import first_steps_at, step_sizes
-from mcrace.seeds import SHARED, Stream, batches, normals_of
+from mcrace.schedule import first_steps_at, step_sizes, times_at
+from mcrace.seeds import SHARED, Stream, batches
 from mcrace.study import Config, Training
 
 PIECE = 1 << 20  # steps, or samples of minibatches, that go to the kernel at once
@@ -38,6 +41,8 @@ class Group:
         What the states still to be reached are met by: a loss, or a step (see `MarkTable`).
     place : int
         Index of the recording time they stand at.
+    beginning : callable
+        From seeds to the weights W and v at the start.
     """
 
     config: Config
@@ -52,6 +57,7 @@ class Group:
     y: np.ndarray
     levels: np.ndarray
     at: np.ndarray
+    beginning: Callable[[np.ndarray], Weights]
     place: int = 0
 
     @property
@@ -64,7 +70,7 @@ class Group:
         X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
         U, u = (a[chosen] if len(a) else a for a in (self.U, self.u))
         return Group(self.config, self.entropy, self.rows[chosen], self.seeds[chosen], self.W[chosen], self.v[chosen], U, u,
-                     X, y, self.levels[chosen], self.at[chosen], self.place)
+                     X, y, self.levels[chosen], self.at[chosen], self.beginning, self.place)
 
     @staticmethod
     def joined(groups: list[Group]) -> Group:
@@ -76,7 +82,13 @@ class Group:
         rows, seeds, W, v, U, u, levels, at = (np.concatenate([getattr(g, name) for g in groups]) for name in names)
         X, y = (np.concatenate([getattr(g, name) for g in groups]) if one.X.ndim == 3 else getattr(one, name)
                 for name in ("X", "y"))
-        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.place)
+        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.beginning,
+                     one.place)
+
+    @property
+    def origin(self) -> Origin:
+        """What observables may know of the networks beyond their weights."""
+        return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds), self.shuffled)
 
     def shuffled(self) -> Samples:
         """The samples with labels shuffled, for controls, by the stream (entropy, labels, network)."""
@@ -88,7 +100,14 @@ class Group:
 
 
 def train(
-    config: Config, pool: dict[str, np.ndarray], entropy: int, seeds: np.ndarray, times: np.ndarray, batch: int
+    config: Config,
+    pool: dict[str, np.ndarray],
+    entropy: int,
+    seeds: np.ndarray,
+    times: np.ndarray,
+    batch: int,
+    beginning: Callable[[np.ndarray], Weights] | None = None,
+    labels: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Recorder:
     """Train the networks of some seeds, `batch` of them at a time, and record them.
 
@@ -103,6 +122,10 @@ def train(
         Recording steps, increasing.
     batch : int
         Only memory and speed hang on it.
+    beginning : callable, optional
+        From seeds to other weights W and v at the start than those of the configuration.
+    labels : callable, optional
+        From samples X, labels y and seeds to other labels, of the shape of y.
 
     Returns
     -------
@@ -113,7 +136,7 @@ def train(
     parked: dict[int, list[Group]] = {}
     for first in range(0, len(seeds), batch):
         rows = np.arange(first, min(first + batch, len(seeds)))
-        group = start(draw(config, pool, entropy, rows, seeds[rows]), recorder)
+        group = start(draw(config, pool, entropy, rows, seeds[rows], beginning, labels), recorder)
         _park(_Flight(group, recorder).go(), parked)
     while parked:
         place = min(parked)
@@ -128,9 +151,8 @@ def _park(left: Group | None, parked: dict[int, list[Group]]) -> None:
 
 def start(group: Group, recorder: Recorder) -> Group:
     """Record networks at their start, and find what marks their states; those that cannot move end here."""
-    dtype = np.dtype(group.config.training.dtype)
-    group.W, group.v = group.W.astype(dtype).astype(float), group.v.astype(dtype).astype(float)
-    snapshot = _snapshot(group)
+    snapshot = _snapshot(group, 0)
+    recorder.begin(group.rows, snapshot)
     recorder.at_state("start", group.rows, snapshot)
     recorder.state_step[group.rows, recorder.states.index("start")] = 0
     if recorder.times[0] == 0:
@@ -182,15 +204,20 @@ def _medians(values, used):
     return out
 
 
-def _snapshot(group: Group, samples: Samples | None = None) -> Snapshot:
+def _snapshot(group: Group, step: np.ndarray | int, samples: Samples | None = None) -> Snapshot:
     loss = group.config.task.loss
-    return Snapshot(group.W, group.v, group.labels, samples or Samples(group.X, group.y, loss), loss, group.shuffled)
+    steps = np.broadcast_to(np.asarray(step, np.int64), group.rows.shape)
+    different, which = np.unique(steps, return_inverse=True)
+    return Snapshot(group.W, group.v, group.labels, samples or Samples(group.X, group.y, loss), loss, group.origin,
+                    steps, times_at(group.config.training, different)[which])
 
 
 def _record_final(group: Group, recorder: Recorder) -> None:
     recorder.state_step[group.rows, recorder.states.index("final")] = recorder.stop_step[group.rows]
-    if recorder.wants("final"):
-        recorder.at_state("final", group.rows, _snapshot(group))
+    if recorder.wants("final") or recorder.paths:
+        snapshot = _snapshot(group, recorder.stop_step[group.rows])
+        recorder.at_state("final", group.rows, snapshot)
+        recorder.finish(group.rows, snapshot)
 
 
 class _Flight:
@@ -249,11 +276,12 @@ class _Flight:
         if not self.recorder.wants_grid:
             return
         self.group.W, self.group.v = self.networks.weights()
+        step = int(self.recorder.times[place])
         if alive.all():
-            self.recorder.at_time(place, self.group.rows, _snapshot(self.group, self.samples))
+            self.recorder.at_time(place, self.group.rows, _snapshot(self.group, step, self.samples))
         else:
             some = self.group.some(alive)
-            self.recorder.at_time(place, some.rows, _snapshot(some))
+            self.recorder.at_time(place, some.rows, _snapshot(some, step))
 
     def _leave(self, place: int, alive: np.ndarray) -> Group | None:
         """Record the states that were reached, and the networks that ended; returns those that go on."""
@@ -265,7 +293,7 @@ class _Flight:
                 W, v = self.networks.kept(j)
                 some = group.some(reached)
                 some.W, some.v = W[reached], v[reached]
-                recorder.at_state(state, some.rows, _snapshot(some))
+                recorder.at_state(state, some.rows, _snapshot(some, met[reached, j]))
         stopped = met[:, -1] >= 0
         recorder.end(group.rows[stopped], Status.STOPPED, met[stopped, -1])
         group.W, group.v = self.networks.weights()
@@ -280,45 +308,26 @@ class _Flight:
         return group.some(alive) if alive.any() else None
 
 
-def initial_weights(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """W [network, neuron, input] and v [network, neuron] at the start, from the stream (entropy, init, network).
-
-    w ~ scale N(0, I/d); balanced: v = ±|w|, or at a ratio |w|/|v| with the same product; otherwise v ~ scale N(0, 1).
-    Numbers are taken neuron by neuron, so a wider network extends a narrower one.
-    """
-    init, neurons, inputs = config.network.init, config.network.hidden[0], config.task.inputs()
-    drawn = neurons // 2 if init.paired else neurons
-    numbers = normals_of(entropy, "init", seeds, drawn, inputs + 1)
-    W, extra = init.scale * numbers[:, :, :inputs] / np.sqrt(inputs), numbers[:, :, inputs]
-    if init.balanced:
-        norm, root = np.sqrt(np.cumsum(W * W, axis=2)[:, :, -1]), np.sqrt(init.ratio)
-        W, v = W * root, np.where(extra > 0, norm, -norm) / root
-    else:
-        v = init.scale * extra
-    if init.paired:
-        W, v = np.repeat(W, 2, axis=1), np.stack([v, -v], axis=2).reshape(len(seeds), -1)
-    return W, v
-
-
-def draw(config: Config, pool: dict[str, np.ndarray], entropy: int, rows: np.ndarray, seeds: np.ndarray) -> Group:
+def draw(
+    config: Config,
+    pool: dict[str, np.ndarray],
+    entropy: int,
+    rows: np.ndarray,
+    seeds: np.ndarray,
+    beginning: Callable[[np.ndarray], Weights] | None = None,
+    labels: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Group:
     """The networks of some seeds before training: weights and data are functions of (entropy, seed) alone."""
     X, y = config.task.samples_of(pool, entropy, seeds)
+    if labels is not None:
+        y = labels(X, y, seeds)
     states = len(Wanted.parse(config.record.observables).states)
     levels, at = np.full((len(seeds), states), -1.0), np.full((len(seeds), states), NEVER)
-    weights, velocities = initial_weights(config, entropy, seeds), initial_velocities(config, entropy, seeds)
-    return Group(config, entropy, rows, seeds, *weights, *velocities, X, y, levels, at)
+    begin = beginning or (lambda some: initial_weights(config, entropy, some))
 
+    def rounded(some: np.ndarray) -> Weights:
+        W, v = begin(some)
+        return W.astype(config.training.dtype).astype(float), v.astype(config.training.dtype).astype(float)
 
-def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities of W and v in units of a step, from the stream (entropy, velocity, network); empty for plain descent.
-
-    w' and v' are drawn like unbalanced weights, in the time sqrt(step_size) a step.
-    """
-    training, neurons, inputs = config.training, config.network.hidden[0], config.task.inputs()
-    if training.kept_velocity == 0 and training.weight_decay == 0:
-        return np.empty((0, neurons, inputs)), np.empty((0, neurons))
-    scale = training.initial_velocity * np.sqrt(training.step_size)
-    if scale == 0:
-        return np.zeros((len(seeds), neurons, inputs)), np.zeros((len(seeds), neurons))
-    drawn = normals_of(entropy, "velocity", seeds, neurons, inputs + 1)
-    return scale * drawn[:, :, :inputs] / np.sqrt(inputs), scale * drawn[:, :, inputs]
+    (W, v), (U, u) = rounded(seeds), initial_velocities(config, entropy, seeds)
+    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at, rounded)

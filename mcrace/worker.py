@@ -24,6 +24,7 @@ from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
 from mcrace.recording import Recorder, Status
 from mcrace.schedule import times_at
+from mcrace.stages import STAGES, Trained
 from mcrace.store import Variable
 from mcrace.study import SECTIONS, Config, recording_steps
 from mcrace.tasks import TASKS
@@ -70,7 +71,11 @@ def compute(shard: Shard, pool: dict[str, np.ndarray]) -> dict[str, Variable]:
     config = configuration(shard.config)
     times = recording_steps(config.record.times, config.training.steps)
     seeds = np.arange(shard.first, shard.stop)
-    return _variables(train(config, pool, shard.entropy, seeds, times, shard.batch), seeds, config)
+    record = train(config, pool, shard.entropy, seeds, times, shard.batch)
+    variables = _variables(record, seeds, config)
+    for name in config.record.stages:
+        variables |= STAGES[name].run(Trained(config, pool, shard.entropy, seeds, shard.batch, record))
+    return variables
 
 
 def configuration(plain: dict[str, Any]) -> Config:
@@ -101,11 +106,11 @@ def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Va
         "status": Variable(("seed",), run.status, {"description": meanings}),
         "stop_step": Variable(("seed",), run.stop_step, {"description": "step at which the network ended", **steps}),
     }
-    for where, suffix, dim in ((run.grid, "", "time"), (run.at, "_at", "state")):
+    for where, suffix, place in ((run.grid, "", ("time",)), (run.at, "_at", ("state",)), (run.paths, "", ())):
         for name, values in where.items():
             observable = OBSERVABLES[name]
             notes = {"description": observable.text, "units": observable.units}
-            out[name + suffix] = Variable(("seed", dim, *observable.dims), values, notes)
+            out[name + suffix] = Variable(("seed", *place, *observable.dims), values, notes)
     for name, values in run.weights.items():
         symbol, _, state = name.partition("_")
         dims = ("seed", *(() if state else ("time",)), "neuron", *(("input",) if symbol == "W" else ()))

@@ -10,12 +10,14 @@ from mcrace import observe
 from mcrace.errors import StudyError
 from mcrace.kernels import Samples
 from mcrace.observe import OBSERVABLES, Snapshot, observable
+from mcrace.observe.snapshot import Origin
 
 
-def snapshot(W, v, X, y, loss="logistic", shuffled=None):
+def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None):
     """A snapshot of networks [network, ...], with data shared or of each."""
-    samples = Samples(X, y, loss)
-    return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, shuffled or (lambda: samples))
+    samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
+    origin = Origin(None, 1, np.arange(len(W)), X, lambda: start or (W, v), shuffled or (lambda: samples))
+    return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
 
 
 def value(name, *args, **options):
@@ -216,4 +218,4 @@ def test_an_observable_from_outside(monkeypatch):
 
 
 def test_constants_are_those_of_the_theory():
-    assert (observe.CUT, observe.HELD) == (0.01, 0.95)
+    assert (observe.clusters.CUT, observe.alignment.HELD) == (0.01, 0.95)

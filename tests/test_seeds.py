@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from mcrace import seeds
+from mcrace.initial import initial_weights
 from mcrace.seeds import SHARED, STREAMS, Stream, batches, generator, normals_of
 from mcrace.study import parse_study
-from mcrace.training import initial_weights
 
 ENTROPIES = st.integers(0, 2**128 - 1)
 NETWORKS = st.integers(0, 2**64 - 1)

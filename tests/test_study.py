@@ -290,7 +290,7 @@ def test_an_unknown_observable_names_the_nearest():
 @pytest.mark.parametrize("table, message", [
     ("raceing = {}", "predictions.raceing: unknown prediction 'raceing': did you mean 'racing'?"),
     ("racing = 3", "predictions.racing: must be a table"),
-    ("racing = { margni = 0.1 }", "predictions.racing.margni: unknown key: did you mean 'margin'? Valid names: con"),
+    ("racing = { margni = 0.1 }", "predictions.racing.margni: unknown key: did you mean 'margin'? Valid names: cells, con"),
     ("racing = { margin = -0.1 }", "predictions.racing.margin: input should be greater than 0, not -0.1"),
     ('racing = { margin = "0.1" }', "predictions.racing.margin: input should be a valid number, not '0.1'"),
     ('racing = { control = "lzy" }', "no cell 'lzy'"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from mcrace.registry import Registry
 from mcrace.results import CellResults
@@ -33,10 +34,13 @@ class Needs:
         As in ``record.observables``: ``"name"`` or ``"name@state"``.
     half_step : bool
         Whether a cell at half the step is wanted, for the error budget.
+    stages : tuple of str
+        As in ``record.stages``.
     """
 
     observables: tuple[str, ...]
     half_step: bool = True
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,23 @@ class Options(Section):
     """The options of a prediction in the study file."""
 
     control: str = ""
+    cells: tuple[str, ...] = Field((), description="the cells to judge; all that are no control by default")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The cells that a prediction is judged on: the main one, its control, and the one at half the step, if it needs one."""
+    """The cells that a prediction is judged on: the main one, its control, and the one at half the step, if it needs one.
+
+    A prediction across cells has them all in `cells`, in their order, with those at half the step by name in `halves`.
+    """
 
     entropy: int
     main: CellResults
     control: CellResults | None
     half_step: CellResults | None
     needs_half_step: bool = False
+    cells: tuple[CellResults, ...] = ()
+    halves: dict[str, CellResults] = field(default_factory=dict)
 
     def rng(self, *names: str) -> np.random.Generator:
         """A generator for resampling, by (entropy, prediction, cell)."""
@@ -105,10 +115,17 @@ class Evidence:
 
 
 class Prediction(ABC):
-    """A law under test.  Subclasses hold its text in their docstring, and are registered with `prediction`."""
+    """A law under test.  Subclasses hold its text in their docstring, and are registered with `prediction`.
+
+    Attributes
+    ----------
+    across : bool
+        Whether it is judged once on all cells together, as in a sweep; otherwise on each cell.
+    """
 
     name: ClassVar[str]
     options: ClassVar[type[Options]] = Options
+    across: ClassVar[bool] = False
 
     @abstractmethod
     def needs(self, options: Any) -> Needs:

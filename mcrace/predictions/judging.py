@@ -52,20 +52,23 @@ def test(results: Results | str | Path, predictions: dict[str, dict[str, Any]] |
     verdicts = []
     for name, table in (study.predictions if predictions is None else predictions).items():
         found, options = with_options(name, table)
-        for cell in cells:
-            if cell.attributes["role"] == "main" and cell.name != options.control:
-                verdicts += found.judge(_evidence(study.entropy, cell, cells, found, options), options)
+        mains = [c for c in cells if c.attributes["role"] == "main" and c.name != options.control
+                 and (not options.cells or c.name in options.cells)]
+        for main in mains[:1] if found.across else mains:
+            verdicts += found.judge(_evidence(study.entropy, main, mains, cells, found, options), options)
     return _adjusted(verdicts)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 
-def _evidence(entropy: int, main: CellResults, cells: list[CellResults], found: Prediction, options: Options) -> Evidence:
+def _evidence(
+    entropy: int, main: CellResults, mains: list[CellResults], cells: list[CellResults], found: Prediction, options: Options
+) -> Evidence:
     by_name = {cell.name: cell for cell in cells}
-    half = [c for c in cells if c.attributes["role"] == "half-step" and c.attributes["of"] == main.name]
+    halves = {c.attributes["of"]: c for c in cells if c.attributes["role"] == "half-step"}
     needs_half = found.needs(options).half_step
-    return Evidence(entropy, main, by_name.get(options.control), half[0] if half else None, needs_half)
+    return Evidence(entropy, main, by_name.get(options.control), halves.get(main.name), needs_half, tuple(mains), halves)
 
 
 def _adjusted(verdicts: list[Verdict]) -> list[Verdict]:
