@@ -65,7 +65,7 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
         if name not in OBSERVABLES:
             mistakes.append(f"record.observables: unknown observable {name!r}: {nearest(name, OBSERVABLES)}")
         elif at and OBSERVABLES[name].path:
-            mistakes.append(f"record.observables: {name!r} follows the whole way of a network, so it has no value at a state")
+            mistakes.append(f"record.observables: {item!r} follows the whole way of a network, so it has no value at a state")
     for name in dict.fromkeys(s for c in study.cells for s in c.config.record.stages):
         if name not in STAGES:
             mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
