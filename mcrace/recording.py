@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from mcrace.observe import OBSERVABLES, Path, Snapshot
+from mcrace.observe.alignment import SOME
 from mcrace.study import Config
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
@@ -190,4 +191,6 @@ def _path(name: str) -> Path:
 def sizes_of(config: Config) -> dict[str, int]:
     """The sizes of what may follow the network in an observable."""
     neurons = config.network.hidden[0]
-    return {"neuron": neurons, "kept": neurons, "input": config.task.inputs(), "sample": config.task.samples}
+    some = min(neurons, SOME)
+    return {"neuron": neurons, "kept": neurons, "input": config.task.inputs(), "sample": config.task.samples,
+            "some_neuron": some, "some_neuron_2": some}

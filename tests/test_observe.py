@@ -192,7 +192,8 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     W, v, X, y = networks(6, n=19)
     whole = value(name, W, v, X, y)
     entry = OBSERVABLES[name]
-    assert whole.shape == (19, *[{"neuron": 9, "input": 5, "sample": 11}[d] for d in entry.dims])
+    sizes = {"neuron": 9, "input": 5, "sample": 11, "kept": 9, "some_neuron": 9, "some_neuron_2": 9}
+    assert whole.shape == (19, *[sizes[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):
         assert np.array_equal(value(name, *(a[i : i + 1] for a in (W, v, X, y)))[0], whole[i], equal_nan=True)
@@ -219,3 +220,9 @@ def test_an_observable_from_outside(monkeypatch):
 
 def test_constants_are_those_of_the_theory():
     assert (observe.clusters.CUT, observe.alignment.HELD) == (0.01, 0.95)
+
+
+def test_cosines_of_some_neurons():
+    W, v, X, y = networks(3, m=70, d=4)
+    unit = W[:, :64] / np.linalg.norm(W[:, :64], axis=2, keepdims=True)
+    np.testing.assert_allclose(value("some_cosine", W, v, X, y), unit @ unit.transpose(0, 2, 1), rtol=0, atol=1e-14)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.observe.base import observable
-from mcrace.observe.clusters import alignment_of
+from mcrace.observe.clusters import alignment_of, cosines_between
 from mcrace.observe.snapshot import Snapshot
 
 HELD = 0.95  # share of the norm that the counted clusters hold
+SOME = 64  # neurons whose cosines with each other are stored
 
 
 @observable("mean_cosine")
@@ -38,3 +39,9 @@ def _clusters_95(state: Snapshot) -> np.ndarray:
         held = np.bincount(state.clusters[i], state.norm_product[i])[1:]
         counts[i] = np.argmax(np.cumsum(held) >= HELD * held.sum() * (1 - 1e-12)) + 1
     return counts
+
+
+@observable("some_cosine", ("some_neuron", "some_neuron_2"))
+def _some_cosine(state: Snapshot) -> np.ndarray:
+    """Cosines of the weights of the first 64 neurons with each other."""
+    return cosines_between(state.W[:, :SOME])

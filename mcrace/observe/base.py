@@ -61,8 +61,8 @@ def observable(name: str, dims: tuple[str, ...] = (), dtype: type = float, units
     ----------
     name : str
         Name in study files and in the results file.
-    dims : tuple of {"neuron", "input", "sample", "kept"}
-        What follows the network; `kept`: the number of neurons kept, 1 to all.
+    dims : tuple of {"neuron", "input", "sample", "kept", "some_neuron", "some_neuron_2"}
+        What follows the network; `kept`: the number of neurons kept, 1 to all; `some_neuron`: the first 64.
     dtype : float or int
         Stored as float64 or int32.
     """

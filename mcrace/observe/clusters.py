@@ -34,6 +34,27 @@ def alignment_of(W, v, product):
 
 
 @compiled
+def cosines_between(W):
+    """Cosines of the neurons of W [network, neuron, input] with each other [network, neuron, neuron]."""
+    n, m, d = W.shape
+    out, unit = np.empty((n, m, m)), np.empty((m, d))
+    for i in range(n):
+        for a in range(m):
+            length = 0.0
+            for k in range(d):
+                length += W[i, a, k] * W[i, a, k]
+            for k in range(d):
+                unit[a, k] = W[i, a, k] / np.sqrt(length)
+            for b in range(a + 1):
+                total = 0.0
+                for k in range(d):
+                    total += unit[a, k] * unit[b, k]
+                out[i, a, b] = total
+                out[i, b, a] = total
+    return out
+
+
+@compiled
 def distances(W, sign):
     """Condensed distances 1 - min(cos(w_a, w_b), sign_a sign_b) of the rows of W."""
     m = len(W)
