@@ -97,7 +97,7 @@ def _differences(there: Study, here: Study) -> Iterator[str]:
     cells = {c.name: c for c in there.cells}
     for cell in here.cells:
         if cell.name in cells:
-            old, new = flat(cells[cell.name].config.plain()), flat(cell.config.plain())
+            old, new = flat(cells[cell.name].config.deciding()), flat(cell.config.deciding())
             for key in sorted(old.keys() | new.keys()):
                 if old.get(key) != new.get(key) and not key.startswith("record."):
                     yield f"{cell.name}: {key}: there {old.get(key)}, here {new.get(key)}"

@@ -108,7 +108,7 @@ def _announce_retraining(work: Work, reporter: Reporter) -> None:
         return
     there = complete(load_study(work.directory / STUDY))
     for old, new in itertools.product(there.cells, work.study.cells):
-        if old.name == new.name and old.config != new.config and work.missing.get(new.name):
+        if old.name == new.name and old.config.deciding() != new.config.deciding() and work.missing.get(new.name):
             reporter.say(f"{new.name}: other things are to be recorded, so its networks are trained again")
 
 

@@ -32,7 +32,7 @@ def estimate(study: Study) -> list[Estimate]:
         count = cell.seeds.count
         found.append(Estimate(cell, -(-count // size), count * cell.config.training.steps / rate,
                               count * plan.stored_bytes_per_network(cell.config),
-                              plan.batch_size(cell.config) * plan.bytes_per_network(cell.config)))
+                              plan.batch_bytes(cell.config)))
     return found
 
 

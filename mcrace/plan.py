@@ -47,7 +47,7 @@ class Shard:
 
 def identity(config: Config, entropy: int) -> str:
     """The hash that says whether two cells compute the same networks: whatever decides a bit, and nothing else."""
-    content = {"engine": ENGINE, "entropy": entropy, "task_version": TASKS[config.task.kind].version, **config.plain()}
+    content = {"engine": ENGINE, "entropy": entropy, "task_version": TASKS[config.task.kind].version, **config.deciding()}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -62,8 +62,20 @@ def bytes_per_network(config: Config) -> int:
     N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
     number = np.dtype(config.training.dtype).itemsize
     kept = sum(bool(names) for names in Wanted.parse(config.record.observables).states.values())
-    samples = N * d * (16 + number) if config.task.fresh else 0
+    samples = sample_bytes(config) if config.task.fresh else 0
     return int(m * d * (number * (1 + kept) + 32) + samples + 8 * N)
+
+
+def sample_bytes(config: Config) -> int:
+    """Memory of the samples of one network, or of those that all share: as drawn, for records, for training."""
+    number, task = np.dtype(config.training.dtype).itemsize, config.task
+    return task.inputs() * (task.samples * (16 + number) + task.test_samples * 16)
+
+
+def batch_bytes(config: Config) -> int:
+    """Memory of the networks that train together, with the samples that they share."""
+    shared = 0 if config.task.fresh else sample_bytes(config)
+    return batch_size(config) * bytes_per_network(config) + shared
 
 
 def shard_size(config: Config) -> int:

@@ -17,7 +17,7 @@ from mcrace.errors import StudyError, nearest
 from mcrace.mistakes import collect, listed, validated
 from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
-from mcrace.tasks import TASKS, Task
+from mcrace.tasks import TASKS, Files, FromFile, Task
 
 STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
 MAX_BYTES = 1_000_000
@@ -188,10 +188,15 @@ class Config:
         """As nested dictionaries of plain values."""
         return {part: getattr(self, part).model_dump(mode="json") for part in SECTIONS}
 
+    def deciding(self) -> dict[str, Any]:
+        """The same without what decides no number: where the data lie."""
+        plain = self.plain()
+        return {**plain, "task": {k: v for k, v in plain["task"].items() if k not in self.task.places}}
+
 
 SECTIONS: dict[str, type[Section]] = {"network": Network, "training": Training, "record": Record}
 SECTIONS = {"task": Task, **SECTIONS}
-TABLES = ("study", *SECTIONS, "sweep", "predictions", "cells")
+TABLES = ("study", *SECTIONS, "sweep", "predictions", "files", "cells")
 
 
 @dataclass(frozen=True)
@@ -242,7 +247,7 @@ def load_study(path: str | Path) -> Study:
     Parameters
     ----------
     path : str or Path
-        A TOML file.
+        A TOML file.  Relative paths in it (`task.path`) count from its folder.
 
     Raises
     ------
@@ -261,13 +266,16 @@ def load_study(path: str | Path) -> Study:
     except UnicodeDecodeError:
         raise StudyError(f"{path}: not a text file (UTF-8)") from None
     try:
-        return parse_study(text)
+        return parse_study(text, path.parent)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
 
 
-def parse_study(text: str) -> Study:
+def parse_study(text: str, folder: str | Path = ".") -> Study:
     """Read the text of a study file; see `load_study`.
+
+    Relative paths in it count from `folder`.  What the files hold that it names is noted at the end of the study's text, in
+    the table [files]; where that stands already, the files are not looked at.
 
     Examples
     --------
@@ -299,9 +307,10 @@ def parse_study(text: str) -> Study:
     raw = {key: value for key, value in raw.items() if key == "cells" or isinstance(value, dict)}
     heading = collect(mistakes, Heading, raw.get("study", {}), "study")
     base = {part: raw.get(part, {}) for part in SECTIONS}
+    files = Files(Path(folder), raw.get("files", {}))
     cells = []
     for name, overrides in variations(raw, heading.entropy if heading else 0, mistakes):
-        config = _resolve(base, overrides, name, mistakes)
+        config = _resolve(base, overrides, name, files, mistakes)
         if config and heading:
             cells.append(Cell(name, config, heading.seeds, swept=overrides))
     predictions = raw.get("predictions", {})
@@ -309,7 +318,7 @@ def parse_study(text: str) -> Study:
     mistakes += [f"predictions.{name}: must be a table, as in {name} = {{ }}" for name in odd]
     if mistakes or heading is None:
         raise StudyError(listed(list(dict.fromkeys(mistakes))))
-    return Study(heading.name, heading.seeds, heading.entropy, tuple(cells), predictions, text)
+    return Study(heading.name, heading.seeds, heading.entropy, tuple(cells), predictions, text + files.note)
 
 
 def _depth(value: Any) -> int:
@@ -322,7 +331,9 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistakes: list[str]) -> Config | None:
+def _resolve(
+    base: dict[str, Any], overrides: dict[str, Any], name: str, files: Files, mistakes: list[str]
+) -> Config | None:
     """The configuration of a cell: the base with some dotted keys replaced."""
     tables = copy.deepcopy(base)
     prefix = f"cell {name}: " if overrides else ""
@@ -342,7 +353,7 @@ def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistake
         what = "is missing" if kind is None else f"unknown task {kind!r}"
         own.append(f"task.kind: {what}: {nearest(str(kind), TASKS)}")
     else:
-        found["task"] = collect(own, TASKS[kind], tables["task"], "task")
+        found["task"] = _with_file(own, collect(own, TASKS[kind], tables["task"], "task"), files)
     for part in ("network", "training", "record"):
         found[part] = collect(own, SECTIONS[part], tables[part], part)
     task, training, record = (found.get(part) for part in ("task", "training", "record"))
@@ -357,6 +368,17 @@ def _resolve(base: dict[str, Any], overrides: dict[str, Any], name: str, mistake
         own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
     mistakes += [m if m in mistakes else prefix + m for m in own]
     return None if own else Config(**found)
+
+
+def _with_file(mistakes: list[str], task: Task | None, files: Files) -> Task | None:
+    """The task, with what its file holds if it has one."""
+    if not isinstance(task, FromFile):
+        return task
+    try:
+        return files.resolved(task)
+    except StudyError as error:
+        mistakes.append(str(error))
+        return None
 
 
 def recording_steps(times: Times | tuple[int, ...], steps: int) -> np.ndarray:
