@@ -61,6 +61,11 @@ def rng(seed=0):
 # ------------------------------------------------------------------------------------------------- intervals
 
 
+def student(count):
+    """The ends of Student's interval of `count` numbers, in units of the spread that resampling gives to their mean."""
+    return stats.t.ppf([0.025, 0.975], count - 1) * np.sqrt(count / (count - 1))
+
+
 def bca(values, resamples, generator):
     """Efron's interval, by its formulas."""
     means = generator.choice(values, (resamples, len(values))).mean(axis=1)
@@ -68,7 +73,7 @@ def bca(values, resamples, generator):
     left_out = (values.sum() - values) / (len(values) - 1)
     deviations = left_out.mean() - left_out
     skew = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
-    z = bias + stats.norm.ppf([0.025, 0.975])
+    z = bias + student(len(values))
     return np.quantile(means, stats.norm.cdf(bias + z / (1 - skew * z)))
 
 
@@ -87,7 +92,8 @@ def test_the_interval_of_a_mean_is_efrons(seed):
 def test_the_interval_is_scipys_to_the_bit():
     values = rng(4).normal(size=50)
     found = mean_interval(values, rng(5))
-    expected = stats.bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=rng(5), batch=100)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=2000, method="BCa", rng=rng(5), batch=100,
+                               confidence_level=1 - 2 * stats.norm.cdf(student(50)[0]))
     assert (found.low, found.high) == tuple(expected.confidence_interval)
     assert mean_interval(values, rng(5)) == found
 
@@ -113,8 +119,8 @@ def test_the_interval_of_groups_is_efrons_of_groups():
     left_out = np.array([np.concatenate(members[:g] + members[g + 1:]).mean() for g in range(40)])
     deviations = left_out.mean() - left_out
     skew = (deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5)
-    z = stats.norm.ppf((means < values.mean()).mean()) + stats.norm.ppf([0.025, 0.975])
     bias = stats.norm.ppf((means < values.mean()).mean())
+    z = bias + student(40)
     low, high = np.quantile(means, stats.norm.cdf(bias + z / (1 - skew * z)))
     assert found.estimate == pytest.approx(values.mean())
     assert abs(found.low - low) < 0.06 * (high - low) and abs(found.high - high) < 0.06 * (high - low)
@@ -148,7 +154,8 @@ def linear(seed=0, count=60, slope=2.0, noise=0.5):
 def test_pairs_are_drawn_together(interval, statistic):
     x, y = linear()
     found = interval(y, x, rng(1)) if interval is ratio_interval else interval(x, y, rng(1))
-    expected = stats.bootstrap((x, y), statistic, paired=True, vectorized=False, n_resamples=4000, rng=rng(2))
+    expected = stats.bootstrap((x, y), statistic, paired=True, vectorized=False, n_resamples=4000, rng=rng(2),
+                               confidence_level=1 - 2 * stats.norm.cdf(student(60)[0]))
     low, high = expected.confidence_interval
     assert found.estimate == pytest.approx(statistic(x, y))
     assert abs(found.low - low) < 0.1 * (high - low) and abs(found.high - high) < 0.1 * (high - low)
