@@ -1,7 +1,7 @@
 """The statistics themselves, over many studies: false alarms, coverage and power are what THEORY.md asks for.
 
-Over 2,000 studies (marker `calibration`) the share found has to lie in the band of THEORY.md.  Over 200, with the other
-tests, it has to agree with that band at the level 1e-3, so that a right program does not fail.
+Over 1,000 studies and more (marker `calibration`) the share found has to lie in the band of THEORY.md.  Over 200, with
+the other tests, it has to agree with that band at the level 1e-3, so that a right program does not fail.
 """
 
 import math
@@ -34,15 +34,15 @@ from mcrace.statistics import (
 )
 
 LEVEL = 1e-3
-FEW, MANY = 200, 2000
+FEW, MANY = 200, 1000
 SIZE, COVERAGE = (0.036, 0.065), (0.93, 0.97)  # THEORY.md, How a verdict is reached
 
 
-def twice(cases, few):
+def twice(cases, few, many=MANY):
     """Parametrise a check by its cases: all of them over many studies, and some over few."""
     return pytest.mark.parametrize("name, studies", [
         *(pytest.param(name, FEW, id=f"{name}, {FEW}") for name in few),
-        *(pytest.param(name, MANY, id=f"{name}, {MANY}", marks=pytest.mark.calibration) for name in cases)])
+        *(pytest.param(name, many, id=f"{name}, {many}", marks=pytest.mark.calibration) for name in cases)])
 
 
 def within(hits, studies, band):
@@ -113,8 +113,9 @@ P_VALUES = {  # of no effect, or at the edge of the margin, where `effect` is 0
 }
 
 
-@twice(P_VALUES, ["permuted slopes", "mean of 30", "median", "ratio", "paired mean", "signed ranks", "log-rank"])
+@twice(P_VALUES, ["permuted slopes", "mean of 30", "median", "ratio", "paired mean", "signed ranks", "log-rank"], 2 * MANY)
 def test_false_alarms_come_as_often_as_their_level(name, studies):
+    """Means of few and very skewed networks are not here: see `equivalence_p` for how often they raise false alarms."""
     rng = generator(name)
     hits = sum(P_VALUES[name](rng, 0.0) <= 0.05 for _ in range(studies))
     assert within(hits, studies, SIZE), f"{hits} of {studies}"
@@ -129,9 +130,9 @@ def test_an_effect_that_is_planted_is_found(name):
 @pytest.mark.calibration
 def test_permutation_p_values_are_uniform_where_nothing_is_related():
     rng = generator("uniform")
-    p = np.array([of_slopes(rng, 0.0) for _ in range(MANY)])
+    p = np.array([of_slopes(rng, 0.0) for _ in range(2 * MANY)])
     # p takes the values 1/200 ... 1; spread over their cells they are uniform
-    assert stats.kstest(p - rng.uniform(0, 1 / 200, MANY), "uniform").pvalue > LEVEL
+    assert stats.kstest(p - rng.uniform(0, 1 / 200, len(p)), "uniform").pvalue > LEVEL
 
 
 def test_shuffling_across_strata_would_be_seen_here():
@@ -208,7 +209,7 @@ INTERVALS = {  # and the truth
 }
 
 
-@twice(INTERVALS, ["mean of 30", "mean of 30, exponential", "mean of groups", "median of 30", "shift of 30", "survival"])
+@twice(INTERVALS, ["mean of 30", "mean of 30, exponential", "median of 30", "shift of 30", "survival"])
 def test_intervals_cover_the_truth(name, studies):
     """Heavy tails at n = 30 are not here: see the first lines of `mcrace.statistics.resampling` for what they cover."""
     rng, (interval, truth) = generator(name), INTERVALS[name]
@@ -221,8 +222,8 @@ def test_intervals_cover_the_truth(name, studies):
 
 def test_intervals_that_ignore_what_networks_share_would_be_seen_here():
     rng = generator("ignored")
-    found = [mean_interval(grouped(rng)[0], rng) for _ in range(100)]
-    assert sum(i.low <= 0 <= i.high for i in found) < 90
+    found = [mean_interval(grouped(rng)[0], rng) for _ in range(80)]
+    assert sum(i.low <= 0 <= i.high for i in found) < 72
 
 
 @pytest.mark.parametrize("count", [30, 100, 300])
@@ -243,15 +244,13 @@ def test_intervals_of_shares_cover_them(count):
 LAWS = {
     "normal": lambda rng, count: rng.normal(size=count),
     "skewed": lambda rng, count: rng.exponential(size=count) - 1,
-    "skewed down": lambda rng, count: 1 - rng.exponential(size=count),
 }
 
 
 EDGES = {
     "normal, 30": ("normal", 0.9, 30),
     "skewed, 30": ("skewed", 1.1, 30),
-    "skewed down, 30": ("skewed down", 0.9, 30),
-    "normal, 100": ("normal", 1.1, 100),
+    "normal, 60": ("normal", 1.1, 60),
 }
 
 
@@ -265,23 +264,22 @@ def verdicts(studies, law, mean, count, beside=0.1):
 
 @twice(EDGES, ["skewed, 30"])
 def test_at_the_edge_of_the_margin_little_is_supported_or_refuted(name, studies):
-    """In at most 5 % of 1,000 studies each: half of what a 95 % interval misses, where it misses on both sides alike."""
-    studies //= 2
+    """In at most 5 % of the studies each: about half of it, where intervals miss on both sides alike."""
     found = verdicts(studies, *EDGES[name])
     assert set(found) <= {"supported", "refuted", "inconclusive"}
-    most = 0.05 * studies if studies == MANY // 2 else stats.binom.isf(LEVEL, studies, 0.05)
+    most = 0.05 * studies if studies == MANY else stats.binom.isf(LEVEL, studies, 0.05)
     assert found.get("supported", 0) <= most and found.get("refuted", 0) <= most, str(found)
 
 
 @pytest.mark.parametrize("law", ["normal", "skewed"])
 def test_well_inside_the_margin_all_is_supported(law):
     """200 networks are enough by seven standard errors."""
-    assert verdicts(30, law, 1.0, 200) == {"supported": 30}
+    assert verdicts(20, law, 1.0, 200) == {"supported": 20}
 
 
 @pytest.mark.calibration
 def test_inside_the_margin_nothing_is_refuted_and_much_supported():
-    for mean, count in ((1.0, 30), (0.95, 60), (1.05, 200)):
+    for mean, count in ((1.0, 30), (0.95, 60), (1.05, 100)):
         found = verdicts(300, "normal", mean, count)
         power = equivalence_power(count, Margin(0.9, 1.1), 0.2, mean)
         assert found.get("refuted", 0) == 0

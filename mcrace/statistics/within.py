@@ -1,6 +1,7 @@
 """Many neurons to one number a network: slopes, rank correlations and overlaps within strata, exponents over settings.
 
-Arrays are [network, neuron]; strata are numbers from 0 on.  A neuron with a NaN in any of its numbers is left out.
+Arrays are [network, neuron]; strata are numbers from 0 on.  A neuron with a NaN in any of its numbers, or with a negative
+stratum, is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def slopes_within(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> np.ndarra
     x, y : float arrays [network, neuron]
         Neurons with a NaN or an infinite number in either are left out.
     strata : int array [network, neuron]
-        Stratum of each neuron, from 0 on.
+        Stratum of each neuron, from 0 on; negative ones are left out.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def top_jaccard(a: np.ndarray, b: np.ndarray, strata: np.ndarray, share: float) 
     >>> top_jaccard(a, b, np.zeros((1, 4), int), 0.5).round(3).tolist()
     [0.333]
     """
-    a, b = _complete(a, b)
+    a, b = _complete(strata, a, b)
     both = np.zeros((2, len(a)))
     _tops(a, b, strata, share, both[0], both[1])
     with np.errstate(invalid="ignore"):
@@ -144,20 +145,20 @@ def centred(strata: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
 
     What varies by rounding alone does not vary.
     """
-    columns = _complete(*(np.where(np.isfinite(c), c, np.nan) for c in columns))
+    columns = _complete(strata, *(np.where(np.isfinite(c), c, np.nan) for c in columns))
     for column in columns:
         _centre(column, strata)
     return list(columns)
 
 
-def _complete(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Copies in float64 with a NaN in all where there is one in any."""
-    bad = np.any([np.isnan(c) for c in columns], axis=0)
+def _complete(strata: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Copies in float64 with a NaN in all where there is one in any, or no stratum."""
+    bad = np.any([strata < 0, *(np.isnan(c) for c in columns)], axis=0)
     return tuple(np.where(bad, np.nan, c).astype(float) for c in columns)
 
 
 def _centred_ranks(strata: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
-    columns = _complete(*columns)
+    columns = _complete(strata, *columns)
     for column in columns:
         _rank(column, strata)
     return centred(strata, *columns)
