@@ -170,65 +170,76 @@ def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _members(values, strata, stratum, out):
-    """Put the neurons of a stratum of one network, those with a number, first into `out`; how many."""
-    count = 0
-    for a in range(len(values)):
-        if strata[a] == stratum and not np.isnan(values[a]):
-            out[count] = a
+def _by_stratum(values, strata):
+    """The neurons of one network with a number and a stratum, stratum after stratum."""
+    order, count = np.argsort(strata, kind="mergesort"), 0
+    for a in order:
+        if strata[a] >= 0 and not np.isnan(values[a]):
+            order[count] = a
             count += 1
-    return count
+    return order[:count]
+
+
+@compiled
+def _end(strata, order, first):
+    """Where the stratum ends that begins at `first`."""
+    end = first + 1
+    while end < len(order) and strata[order[end]] == strata[order[first]]:
+        end += 1
+    return end
 
 
 @compiled
 def _centre(x, strata):
-    members = np.empty(x.shape[1], np.int64)
     for i in range(len(x)):
-        for stratum in range(strata[i].max() + 1):
-            count = _members(x[i], strata[i], stratum, members)
+        order, first = _by_stratum(x[i], strata[i]), 0
+        while first < len(order):
+            end = _end(strata[i], order, first)
             total, largest, spread = 0.0, 0.0, 0.0
-            for a in members[:count]:
+            for a in order[first:end]:
                 total += x[i, a]
                 largest = max(largest, abs(x[i, a]))
-            for a in members[:count]:
-                x[i, a] -= total / count
+            for a in order[first:end]:
+                x[i, a] -= total / (end - first)
                 spread = max(spread, abs(x[i, a]))
             if spread <= 1e-14 * largest:
-                x[i, members[:count]] = 0.0
+                for a in order[first:end]:
+                    x[i, a] = 0.0
+            first = end
 
 
 @compiled
 def _rank(x, strata):
     """Replace numbers by their ranks within (network, stratum); equal ones share their mean rank."""
-    members = np.empty(x.shape[1], np.int64)
     for i in range(len(x)):
-        for stratum in range(strata[i].max() + 1):
-            count = _members(x[i], strata[i], stratum, members)
-            values = x[i][members[:count]]
-            order = np.argsort(values, kind="mergesort")
-            first = 0
-            while first < count:
-                last = first
-                while last + 1 < count and values[order[last + 1]] == values[order[first]]:
-                    last += 1
-                for k in range(first, last + 1):
-                    x[i, members[order[k]]] = (first + last) / 2 + 1
-                first = last + 1
+        order, first = _by_stratum(x[i], strata[i]), 0
+        while first < len(order):
+            end = _end(strata[i], order, first)
+            values = x[i][order[first:end]]
+            rising = np.argsort(values, kind="mergesort")
+            low = 0
+            while low < len(values):
+                high = low
+                while high + 1 < len(values) and values[rising[high + 1]] == values[rising[low]]:
+                    high += 1
+                for k in range(low, high + 1):
+                    x[i, order[first + rising[k]]] = (low + high) / 2 + 1
+                low = high + 1
+            first = end
 
 
 @compiled
 def _tops(a, b, strata, share, common, size):
     """How many neurons the top sets of a and of b have in common, and how many each has, by network."""
-    members = np.empty(a.shape[1], np.int64)
     for i in range(len(a)):
-        for stratum in range(strata[i].max() + 1):
-            count = _members(a[i], strata[i], stratum, members)
-            if count == 0:
-                continue
-            take = max(1, int(np.floor(share * count + 0.5)))
-            by_a = np.argsort(-a[i][members[:count]], kind="mergesort")
-            by_b = np.argsort(-b[i][members[:count]], kind="mergesort")
-            chosen = np.zeros(count, np.bool_)
+        order, first = _by_stratum(a[i], strata[i]), 0
+        while first < len(order):
+            end = _end(strata[i], order, first)
+            take = max(1, int(np.floor(share * (end - first) + 0.5)))
+            by_a = np.argsort(-a[i][order[first:end]], kind="mergesort")
+            by_b = np.argsort(-b[i][order[first:end]], kind="mergesort")
+            chosen = np.zeros(end - first, np.bool_)
             chosen[by_a[:take]] = True
             common[i] += np.sum(chosen[by_b[:take]])
             size[i] += take
+            first = end
