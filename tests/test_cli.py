@@ -251,7 +251,8 @@ def test_help_of_all(command):
 
 
 @pytest.mark.parametrize(("sort", "names"), [
-    ("tasks", ["digits", "gaussian"]), ("observables", ["loss", "cosine", "alignment"]),
+    ("tasks", ["cifar10", "digits", "file", "gaussian", "patches", "teacher"]),
+    ("observables", ["loss", "cosine", "alignment"]),
     ("predictions", ["racing", "mutual-alignment"])])
 def test_list(command, sort, names):
     answer = command("list", sort)

@@ -128,6 +128,25 @@ def test_a_permutation_holds_every_number_once(count, network):
     assert sorted(Stream(1, "labels", network).permutation(count).tolist()) == list(range(count))
 
 
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.integers(1, 50), st.integers(1, 3), st.data())
+def test_choices_are_different_numbers_and_more_of_them_begin_alike(count, sets, data):
+    few, more = sorted(data.draw(st.tuples(st.integers(0, count), st.integers(0, count))))
+    found = Stream(1, "data", 5).choices(count, sets, more)
+    assert found.shape == (sets, more) and np.array_equal(Stream(1, "data", 5).choices(count, sets, few), found[:, :few])
+    assert all(len(set(row)) == more and set(row) <= set(range(count)) for row in found.tolist())
+
+
+def test_choices_are_uniform_and_independent():
+    found = np.array([Stream(4, "data", i).choices(5, 2, 2) for i in range(10_000)])
+    orders = found[:, :, 0] * 5 + found[:, :, 1]
+    for column in orders.T:
+        assert stats.chisquare(np.unique(column, return_counts=True)[1]).pvalue > 1e-3 and len(set(column)) == 20
+    table = np.histogram2d(orders[:, 0], orders[:, 1], bins=25)[0]
+    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
 def test_permutations_are_uniform():
     orders = [tuple(Stream(8, "labels", i).permutation(4).tolist()) for i in range(12_000)]
     _, counts = np.unique(orders, axis=0, return_counts=True)

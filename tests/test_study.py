@@ -205,7 +205,7 @@ def test_many_wrong_cells_are_told_in_bounded_space_and_time():
     ("samples = 8", 'samples = "8"', "task.samples: input should be a valid integer, not '8'"),
     ("samples = 8", "samples = true", "task.samples: input should be a valid integer, not True"),
     ("samples = 8", "samples = 8.5", "task.samples: input should be a valid integer"),
-    ("samples = 8", "sampels = 8", "task.sampels: unknown key: did you mean 'samples'? Valid names: center, dimension"),
+    ("samples = 8", "sampels = 8", "task.sampels: unknown key: did you mean 'samples'? Valid names: center, "),
     ("samples = 8", "samples = 8\nfresh = 1", "task.fresh: input should be a valid boolean, not 1"),
     ("samples = 8", 'samples = 8\nloss = "hinge"', "task.loss: input should be 'mse' or 'logistic', not 'hinge'"),
     ("samples = 8", "samples = 7\nsymmetric = true", "task: samples must be even"),

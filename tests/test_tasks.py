@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_image
 
 from mcrace import registry, tasks
 from mcrace.errors import StudyError
 from mcrace.seeds import SHARED, Stream
-from mcrace.tasks import TASKS, Digits, Gaussian, Task
+from mcrace.tasks import TASKS, Digits, Gaussian, Patches, Task, Teacher
 
 IMAGES = load_digits()
 
@@ -105,10 +105,110 @@ def test_symmetric_samples_are_an_even_number():
         gaussian(samples=7, symmetric=True)
 
 
+# ------------------------------------------------------------------------------------------------- teacher
+
+
+def teacher(**options):
+    return Teacher(**{"dimension": 5, "samples": 40, "teacher_neurons": 3, "center": False, "scale": "none", **options})
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(0, 2**40), st.booleans())
+def test_labels_are_those_of_the_teacher(neurons, dimension, network, own):
+    options = {"teacher_neurons": neurons, "dimension": dimension, "fresh_teacher": own}
+    W = Stream(6, "teacher", network if own else SHARED).normals(neurons, dimension) / np.sqrt(dimension)
+    v = np.resize([1.0, -1.0], neurons) / np.sqrt(neurons)
+    X, y = teacher(**options, labels="value", loss="mse").sample({}, 6, network)
+    expected = np.maximum(X @ W.T, 0) @ v
+    assert np.abs(y - expected).max() < 1e-13
+    other_X, signs = teacher(**options).sample({}, 6, network)
+    assert np.array_equal(X, other_X) and np.array_equal(signs, np.where(y > 0, 1.0, -1.0))
+
+
+def test_one_teacher_for_all_or_one_for_each():
+    streams = [Stream(6, "data", i) for i in (0, 1)]
+    shared, own = ([task.weights(s) for s in streams] for task in (teacher(), teacher(fresh_teacher=True)))
+    assert np.array_equal(*shared) and not np.array_equal(*own) and not np.array_equal(own[0], shared[0])
+    assert not np.array_equal(shared[0], teacher().weights(Stream(7, "data", 0)))
+    for task in (teacher(), teacher(fresh_teacher=True)):
+        assert np.array_equal(task.weights(streams[0]), task.weights(streams[0].other("test"))), "tests have the same teacher"
+
+
+@pytest.mark.parametrize("neurons", [1, 2, 5])
+def test_teachers_give_both_labels(neurons):
+    task = teacher(teacher_neurons=neurons, fresh_teacher=True, samples=400)
+    shares = [np.mean(task.sample({}, 1, i)[1] > 0) for i in range(100)]
+    assert abs(np.mean(shares) - 0.5) < 0.15 and np.mean([0.02 < s < 0.98 for s in shares]) > 0.8
+
+
+def test_pairs_have_their_own_labels():
+    X, y = teacher(symmetric=True, labels="value", loss="mse").sample({}, 1, 0)
+    assert np.array_equal(X[:20], -X[20:]) and not np.allclose(y[:20], -y[20:])
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"labels": "value"}, 'labels = "value" goes with loss = "mse"'),
+    ({"fresh_teacher": True, "fresh": False}, "fresh_teacher = true goes with fresh = true"),
+    ({"teacher_neurons": 0}, "greater than or equal to 1"),
+    ({"symmetric": True, "samples": 7}, "samples must be even"),
+])
+def test_options_of_a_teacher_that_cannot_be(options, message):
+    with pytest.raises(ValidationError, match=message):
+        teacher(**options)
+
+
+# ------------------------------------------------------------------------------------------------- patches
+
+
+def patches(**options):
+    return Patches(**{"samples": 21, "size": 6, "center": False, "scale": "none", **options})
+
+
+PHOTOGRAPHS = patches().pool()
+
+
+@pytest.mark.parametrize("size, samples", [(1, 9), (6, 21), (32, 10), (427, 4)])
+def test_patches_are_parts_of_the_photograph_that_is_their_label(size, samples):
+    task = patches(size=size, samples=samples)
+    X, y = task.sample(PHOTOGRAPHS, 1, 7)
+    assert X.shape == (samples, 3 * size**2) and X.shape[1] == task.inputs()
+    half = samples - samples // 2
+    assert y.tolist() == [-1] * half + [1] * (samples - half)
+    orders = Stream(1, "data", 7).choices((428 - size) * (641 - size), 2, half)
+    images = [load_sample_image(f"{name}.jpg") for name in ("china", "flower")]
+    for n in (0, 1, half, samples - 1):
+        which = int(y[n] > 0)
+        top, left = divmod(int(orders[which, n - which * half]), 641 - size)
+        assert np.array_equal(X[n], images[which][top : top + size, left : left + size].reshape(-1) / 255)
+
+
+def test_every_position_is_cut_and_none_twice(monkeypatch):
+    monkeypatch.setattr("mcrace.tasks.patches.HEIGHT", 8)
+    monkeypatch.setattr("mcrace.tasks.patches.WIDTH", 9)
+    small = {name: np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3) for name in PHOTOGRAPHS}
+    X, _ = patches(samples=2 * 3 * 4).sample(small, 1, 0)
+    corners = [3 * (9 * row + column) for row in range(3) for column in range(4)]
+    for half in (X[:12], X[12:]):
+        assert sorted(np.round(half[:, 0] * 255).astype(int).tolist()) == corners
+
+
+def test_patches_that_do_not_fit():
+    with pytest.raises(ValidationError, match="patches of 427 pixels have 428 positions, fewer than the 429 asked for"):
+        patches(size=427, samples=400, test_samples=29)
+    with pytest.raises(ValidationError, match="less than or equal to 427"):
+        patches(size=428)
+
+
+def test_missing_photographs_are_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(StudyError, match=r"'patches' needs scikit-learn and pillow; install mcrace\[full\]"):
+        patches().pool()
+
+
 # ------------------------------------------------------------------------------------------------- what all tasks share
 
 
-TASK_MAKERS = [digits, gaussian, lambda **o: gaussian(symmetric=True, **o)]
+TASK_MAKERS = [digits, gaussian, lambda **o: gaussian(symmetric=True, **o), teacher, patches]
 
 
 @pytest.mark.parametrize("make", TASK_MAKERS)

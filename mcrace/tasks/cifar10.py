@@ -104,6 +104,8 @@ def _part(name: str) -> str:
 @lru_cache(maxsize=1)
 def _batches(path: Path, stamps: tuple[tuple[Path, int, int], ...]) -> tuple[str, Batches]:
     """Digest and batches of files as they were at a time; each mistake is a ValueError."""
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError("is neither a file nor a folder")
     found: Batches = {}
     others: list[str] = []
     for name, data in _from_folder(path) if path.is_dir() else _from_archive(path):
@@ -146,7 +148,11 @@ def _from_folder(path: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _from_archive(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """The same of an archive, read from its start to its end."""
+    """The same of an archive, read from its start to its end.
+
+    An archive that ends behind one of its files looks whole but for its end, and one that was compressed carries a checksum
+    behind all of its bytes.
+    """
     try:
         with tarfile.open(path, "r:*", errorlevel=2) as archive:
             for member in archive:
@@ -161,5 +167,15 @@ def _from_archive(path: Path) -> Iterator[tuple[str, bytes | None]]:
                 if len(data) != member.size:
                     raise ValueError(f"is truncated, in {name}")
                 yield name, data
+            _check_end(archive)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"is truncated, or no tar archive: {error}") from None
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Whether an archive ends as it should: with a block of zeros, and the right checksum if it is compressed."""
+    file: Any = archive.fileobj
+    if file.tell() == archive.offset:
+        raise ValueError("is truncated: its end is missing")
+    while file.read(1 << 20):
+        pass

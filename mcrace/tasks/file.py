@@ -56,8 +56,8 @@ class File(FromFile):
 @lru_cache(maxsize=1)
 def _checked(path: Path, changed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """X and y of a file as it was at a time; each mistake is a ValueError."""
-    if path.is_dir():
-        raise ValueError("is a folder; an npz or HDF5 file is needed")
+    if not path.is_file():
+        raise ValueError("is no file; an npz or HDF5 file is needed")
     if h5py.is_hdf5(path):
         arrays = _from_hdf5(path)
     elif zipfile.is_zipfile(path):

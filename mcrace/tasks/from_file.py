@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ class FromFile(FromPool):
     A relative path in a study file counts from the folder of the study file; otherwise from the current directory.
     """
 
-    path: str = Field(min_length=1, max_length=4000, description="the file, relative to the study file's folder")
+    path: str = Field(min_length=1, max_length=1000, description="the file, relative to the study file's folder")
     digest: str = Field("", max_length=64, description="SHA-256 of what the file holds; found when the study is read")
 
     places: ClassVar[tuple[str, ...]] = ("path",)
@@ -101,7 +102,7 @@ class Files:
         if not isinstance(entry, dict) or not entry.get("digest"):
             raise StudyError(f"files: {written!r} must be a table with a digest")
         found = {key: value for key, value in entry.items() if key != "found"}
-        if not where.exists():
+        if not os.path.exists(where):  # of a Path, this raises where a name is too long
             where = Path(str(entry.get("found", where)))
         for key, value in found.items():
             if (given := getattr(task, key, value)) not in ("", 0, value):

@@ -75,10 +75,13 @@ def prepare(
 
 @compiled
 def _feature_means(X):
-    total = X[0].copy()
+    out = X[0].copy()
     for n in range(1, len(X)):
-        total += X[n]
-    return total / len(X)
+        for k in range(X.shape[1]):
+            out[k] += X[n, k]
+    for k in range(X.shape[1]):
+        out[k] /= len(X)
+    return out
 
 
 @compiled
@@ -88,7 +91,8 @@ def _without_own_means(X):
         total = 0.0
         for k in range(X.shape[1]):
             total += X[n, k]
-        out[n] = X[n] - total / X.shape[1]
+        for k in range(X.shape[1]):
+            out[n, k] = X[n, k] - total / X.shape[1]
     return out
 
 
@@ -108,7 +112,9 @@ def _with_unit_norms(X):
         total = 0.0
         for k in range(X.shape[1]):
             total += X[n, k] * X[n, k]
-        out[n] = X[n] / (np.sqrt(total) if total > 0 else 1.0)
+        norm = np.sqrt(total) if total > 0 else 1.0
+        for k in range(X.shape[1]):
+            out[n, k] = X[n, k] / norm
     return out
 
 
