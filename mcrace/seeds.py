@@ -13,7 +13,7 @@ import numpy as np
 
 from mcrace.compiled import compiled
 
-STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5, "directions": 6}
+STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5, "directions": 6, "test": 7, "teacher": 8}
 SHARED = 2**63  # the network number of what all networks of a study share
 U64 = np.uint64
 
@@ -120,6 +120,16 @@ def _shuffle(words, out):
         out[k], out[int(other)] = out[int(other)], out[k]
 
 
+@compiled
+def _choose(words, items, out):
+    """The first steps of a shuffle from the front: which comes first does not depend on how many are chosen."""
+    for k in range(len(out)):
+        other, _ = _multiply(words[k], U64(len(items) - k))
+        j = k + int(other)
+        items[k], items[j] = items[j], items[k]
+        out[k] = items[k]
+
+
 def _key(entropy: int) -> np.ndarray:
     return np.array([entropy & (2**64 - 1), entropy >> 64], np.uint64)
 
@@ -145,9 +155,17 @@ class Stream:
     """
 
     def __init__(self, entropy: int, name: str, network: int) -> None:
-        self.key = _key(entropy)
+        self.entropy, self.key = entropy, _key(entropy)
         self.stream, self.network = STREAMS[name], U64(network)
         self.block = 0
+
+    def other(self, name: str, network: int | None = None) -> Stream:
+        """Another stream of the same entropy from its start, of the same network or of a given one.
+
+        >>> bool(Stream(7, "data", 3).other("test").normals(1) == Stream(7, "test", 3).normals(1))
+        True
+        """
+        return Stream(self.entropy, name, int(self.network) if network is None else network)
 
     def words(self, count: int) -> np.ndarray:
         """The next raw words, uint64; each call starts at a block of four."""
@@ -176,6 +194,17 @@ class Stream:
         """A random order of 0 ... count-1, int64."""
         out = np.empty(count, np.int64)
         _shuffle(self.words(count), out)
+        return out
+
+    def choices(self, count: int, sets: int, size: int) -> np.ndarray:
+        """Sets of different numbers below `count`, each in random order: int64 array [set, size].
+
+        More of them, or fewer, begin with the same ones.
+        """
+        out = np.empty((sets, size), np.int64)
+        words = self.words(sets * size).reshape(size, sets)
+        for n in range(sets):
+            _choose(np.ascontiguousarray(words[:, n]), np.arange(count), out[n])
         return out
 
 

@@ -1,4 +1,4 @@
-"""What every task has in common: its options, the preparation of inputs, and the labels."""
+"""What every task has in common: its options, the preparation of inputs, the labels, and test samples."""
 
 from __future__ import annotations
 
@@ -8,28 +8,38 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from mcrace.errors import StudyError
 from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
 from mcrace.tables import Section
+from mcrace.tasks.preparation import Preparation, prepare
 
 Pool = dict[str, np.ndarray]
+Drawn = tuple[np.ndarray, np.ndarray]
 
 
 class Task(Section):
     """The options that every task takes.
 
     A task draws samples for one network from a *pool*: arrays that are prepared once, saved, and read by all workers.
+    Inputs are prepared from the training samples of each network, or of all where they are shared, in the order in which
+    the options stand here: `center_samples`, `center`, `whiten`, `scale` (see `mcrace.tasks.preparation`).
     """
 
     kind: str
     samples: int = Field(ge=1, le=1_000_000, description="samples of each network")
+    test_samples: int = Field(0, ge=0, le=1_000_000, description="samples for tests, none of them trained on")
     fresh: bool = Field(True, description="draw samples anew for each network; false: once, for all")
+    center_samples: bool = Field(False, description="subtract from each sample the mean of its own features")
     center: bool = Field(True, description="subtract the mean of each feature")
-    scale: Literal["none", "unit-rms"] = Field("unit-rms", description="one factor, so that the mean of |x|² is 1")
-    permute_labels: bool = Field(False, description="shuffle the labels among the samples")
+    whiten: bool = Field(False, description="second moments 1 along all directions that the samples span (ZCA)")
+    scale: Literal["none", "unit-rms", "unit-norm"] = Field(
+        "unit-rms", description="one factor, so that the mean of |x|² is 1, or a factor for each sample, so that |x| is 1")
+    permute_labels: bool = Field(False, description="shuffle the labels among the samples; not those of test samples")
     loss: Literal["mse", "logistic"] = "logistic"
 
     version: ClassVar[int] = 1
+    places: ClassVar[tuple[str, ...]] = ()  # options that say where data lie, and so decide no number
 
     def pool(self) -> Pool:
         """The arrays that samples are drawn from; empty for a task that makes its samples.
@@ -45,11 +55,19 @@ class Task(Section):
         """Dimension d of the inputs."""
         raise NotImplementedError
 
-    def draw(self, pool: Pool, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
-        """Raw samples [sample, input] and labels [sample], +1 or -1, from the stream."""
+    def draw(self, pool: Pool, stream: Stream) -> Drawn:
+        """Raw samples [sample, input] and labels [sample], +1 or -1 for the logistic loss, from the stream."""
         raise NotImplementedError
 
-    def samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def draw_test(self, pool: Pool, stream: Stream) -> Drawn:
+        """Raw test samples and labels for the network that `draw` trains on the samples from the same stream.
+
+        As they stand here, these are samples from the stream "test", for a task that makes its samples.  A task that takes
+        them from a finite pool leaves out those that `draw` takes.
+        """
+        return self.model_copy(update={"samples": self.test_samples}).draw(pool, stream.other("test"))
+
+    def samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
         """Prepared samples and labels, float64, of some networks.
 
         The stream is (entropy, data, network); what all networks share has a network number of its own.
@@ -59,32 +77,54 @@ class Task(Section):
         X : array [network, sample, input], or [sample, input] where they are shared
         y : array [network, sample], or [sample]
         """
-        drawn = [self._labelled(pool, entropy, int(i)) for i in (networks if self.fresh else [SHARED])]
-        X, y = (np.stack(part) for part in zip(*drawn))
-        X = self.prepare(X)
-        return (X, y) if self.fresh else (X[0], y[0])
+        return self._of_each(networks, self.samples, lambda network: self._training(pool, entropy, network)[:2])
 
-    def sample(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray]:
+    def test_samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
+        """Test samples and labels of some networks, float64, prepared with what was found from their training samples.
+
+        No sample is among those that the network trains on.  Labels are the true ones, also under `permute_labels`.
+
+        Returns
+        -------
+        X : array [network, sample, input], or [sample, input] where they are shared
+        y : array [network, sample], or [sample]
+
+        Raises
+        ------
+        StudyError
+            If the task has no test samples.
+        """
+        if not self.test_samples:
+            raise StudyError("task.test_samples: is 0, so there is nothing to test on")
+
+        def test(network: int) -> Drawn:
+            *_, preparation = self._training(pool, entropy, network)
+            X, y = self.draw_test(pool, Stream(entropy, "data", network))
+            return preparation(X), y
+
+        return self._of_each(networks, self.test_samples, test)
+
+    def sample(self, pool: Pool, entropy: int, network: int) -> Drawn:
         """Prepared samples [sample, input] and labels [sample] of one network."""
         X, y = self.samples_of(pool, entropy, np.array([network]))
         return (X[0], y[0]) if self.fresh else (X, y)
 
-    def _labelled(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray]:
+    def _of_each(self, networks: np.ndarray, samples: int, one: Callable[[int], Drawn]) -> Drawn:
+        """Samples and labels of each network, or those that all share."""
+        if not self.fresh:
+            return one(SHARED)
+        X, y = np.empty((len(networks), samples, self.inputs())), np.empty((len(networks), samples))
+        for i, network in enumerate(networks):
+            X[i], y[i] = one(int(network))
+        return X, y
+
+    def _training(self, pool: Pool, entropy: int, network: int) -> tuple[np.ndarray, np.ndarray, Preparation]:
+        """Prepared samples and labels of one network, and how they were prepared."""
         X, y = self.draw(pool, Stream(entropy, "data", network))
         if self.permute_labels:
             y = y[Stream(entropy, "labels", network).permutation(len(y))]
-        return X, y
-
-    def prepare(self, X: np.ndarray) -> np.ndarray:
-        """Centre and scale samples [network, sample, input], each network's own; `cumsum` adds in order, so that no
-        processor decides a bit.
-        """
-        if self.center:
-            X = X - np.cumsum(X, axis=1)[:, -1:] / X.shape[1]
-        if self.scale == "unit-rms":
-            mean_square = np.cumsum((X * X).reshape(len(X), -1), axis=1)[:, -1, None, None] / X.shape[1]
-            X = X / np.sqrt(np.where(mean_square > 0, mean_square, 1))
-        return X
+        X, preparation = prepare(X, self.center_samples, self.center, self.whiten, self.scale)
+        return X, y, preparation
 
 
 TASKS: Registry[type[Task]] = Registry("task", "mcrace.tasks")

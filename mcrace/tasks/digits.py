@@ -8,12 +8,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from mcrace.errors import StudyError
-from mcrace.seeds import Stream
-from mcrace.tasks.base import Pool, Task, task
+from mcrace.tasks.base import Pool, task
+from mcrace.tasks.from_pool import FromPool
 
 
 @task("digits")
-class Digits(Task):
+class Digits(FromPool):
     """Two classes of digits, the second labelled +1; samples are drawn without replacement."""
 
     kind: Literal["digits"] = "digits"
@@ -40,12 +40,5 @@ class Digits(Task):
             raise StudyError("task.kind: 'digits' needs scikit-learn; install mcrace[full]") from None
         data = load_digits()
         chosen = np.isin(data.target, self.classes)
-        if self.samples > chosen.sum():
-            raise StudyError(f"task.samples: classes {self.classes[0]} and {self.classes[1]} have {chosen.sum()} "
-                             f"images together, fewer than the {self.samples} asked for")
-        labels = np.where(data.target[chosen] == self.classes[1], 1.0, -1.0)
-        return {"X": np.ascontiguousarray(data.data[chosen], float), "y": labels}
-
-    def draw(self, pool: Pool, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
-        chosen = stream.permutation(len(pool["y"]))[: self.samples]
-        return pool["X"][chosen], pool["y"][chosen]
+        self.check_size(chosen.sum(), f"classes {self.classes[0]} and {self.classes[1]} have {{}} images together")
+        return {"X": np.ascontiguousarray(data.data[chosen], float), "y": self.labels(data.target[chosen] == self.classes[1])}

@@ -8,31 +8,41 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mcrace.seeds import Stream
-from mcrace.tasks.base import Pool, Task, task
+from mcrace.tasks.base import Drawn, Pool, Task, task
 
 
-@task("gaussian")
-class Gaussian(Task):
-    """x ~ N(0, I), y = sign(x_1); `symmetric`: samples in pairs x, -x, so that the labels are odd."""
+class GaussianInputs(Task):
+    """x ~ N(0, I), or pairs x, -x."""
 
-    kind: Literal["gaussian"] = "gaussian"
     dimension: int = Field(ge=1, le=100_000, description="number of inputs")
-    symmetric: bool = Field(False, description="samples in pairs x, -x with odd labels")
-
-    version: ClassVar[int] = 1
+    symmetric: bool = Field(False, description="samples in pairs x, -x")
 
     @model_validator(mode="after")
-    def _pairs(self) -> Gaussian:
-        if self.symmetric and self.samples % 2:
-            raise ValueError("samples must be even where they come in pairs x, -x (symmetric = true)")
+    def _pairs(self) -> GaussianInputs:
+        for name in ("samples", "test_samples"):
+            if self.symmetric and getattr(self, name) % 2:
+                raise ValueError(f"{name} must be even where they come in pairs x, -x (symmetric = true)")
         return self
 
     def inputs(self) -> int:
         return self.dimension
 
-    def draw(self, pool: Pool, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
-        count = self.samples // 2 if self.symmetric else self.samples
-        X = stream.normals(count, self.dimension)
-        if self.symmetric:
-            X = np.concatenate([X, -X])
+    def draw_inputs(self, stream: Stream) -> np.ndarray:
+        """Raw inputs [sample, input]."""
+        if not self.symmetric:
+            return stream.normals(self.samples, self.dimension)
+        X = stream.normals(self.samples // 2, self.dimension)
+        return np.concatenate([X, -X])
+
+
+@task("gaussian")
+class Gaussian(GaussianInputs):
+    """x ~ N(0, I), y = sign(x_1); `symmetric`: samples in pairs x, -x, so that the labels are odd."""
+
+    kind: Literal["gaussian"] = "gaussian"
+
+    version: ClassVar[int] = 1
+
+    def draw(self, pool: Pool, stream: Stream) -> Drawn:
+        X = self.draw_inputs(stream)
         return X, np.where(X[:, 0] > 0, 1.0, -1.0)
