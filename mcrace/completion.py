@@ -34,11 +34,12 @@ def complete(study: Study) -> Study:
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
+    halved = {o.control for need, (_, o) in zip(needs, wanted) if need.control_half_step}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
     if any(need.half_step for need in needs):
-        cells += [_at_half_step(c) for c in cells if c.role == "main"]
+        cells += [_at_half_step(c) for c in cells if c.role == "main" or c.name in halved]
     return replace(study, cells=tuple(cells))
 
 
