@@ -292,9 +292,21 @@ def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: fl
     return doubts
 
 
+def has_constant_step(cell: CellResults) -> bool:
+    """Whether all steps of a cell are of one size."""
+    schedule = cell.config["training"]["schedule"]
+    return schedule["kind"] == "constant" and schedule["warm_up"] == 0
+
+
 def is_plain_descent(cell: CellResults) -> bool:
     """Whether a cell is trained by full-batch descent at one step size, without momentum and weight decay."""
     training = cell.config["training"]
-    schedule = training["schedule"]
-    varies = schedule["kind"] != "constant" or schedule["warm_up"]
-    return training["method"] == "gd" and not (training["weight_decay"] or training["batch"] or varies)
+    return has_constant_step(cell) and training["method"] == "gd" and not (training["weight_decay"] or training["batch"])
+
+
+def median_of(values: np.ndarray) -> np.ndarray:
+    """The median over neurons that have a number, for each network; NaN for one without any."""
+    some = np.isfinite(values)
+    out, any_of = np.full(len(values), np.nan), some.any(axis=1)
+    out[any_of] = np.nanmedian(np.where(some, values, np.nan)[any_of], axis=1)
+    return out
