@@ -68,7 +68,7 @@ class SignFlips(Path):
 
 @path("balance_drift", ("neuron",))
 class BalanceDrift(Path):
-    """What |w|² - v² has become at the last recording time before the onset, less what weight decay leaves of the start, (1 - ηλ)^{2k}."""
+    """|w|² - v² at the last recording time before the onset, less (1 - ηλ)^{2k} of what it was at the start."""
 
     def begin(self, state: Snapshot) -> Carry:
         zero_output = loss_of(state.with_weights(0 * state.W, 0 * state.v))
@@ -82,7 +82,8 @@ class BalanceDrift(Path):
         training, rate = state.origin.config.training, _drift_rate(state)
         kept = ((1 - training.step_size * training.weight_decay) ** (2.0 * (state.step - carry["step"])))[:, None]
         start, total = kept * carry["balance"], kept * carry["sum"] + passed[:, None] * (kept * carry["rate"] + rate) / 2
-        new = {"time": state.time, "step": state.step, "rate": rate, "balance": start, "sum": total, "drift": balancedness_of(state) - start}
+        new = {"time": state.time, "step": state.step, "rate": rate, "balance": start, "sum": total,
+               "drift": balancedness_of(state) - start}
         for key, value in new.items():
             carry[key][early] = value[early]
 

@@ -64,7 +64,7 @@ def _product(K, L):
 
 @compiled
 def _compared(W, v, W0, v0, X, out):
-    """<K, K>, <K, K0> and <K0, K0> of tangent kernels, in each network."""
+    """<K, K>, <K, K0>, <K0, K0> and |K - K0|² of tangent kernels, in each network."""
     samples, neurons = X.shape[1], W.shape[1]
     gram, K, K0 = np.zeros((samples, samples)), np.zeros((samples, samples)), np.zeros((samples, samples))
     h, on = np.empty((neurons, samples)), np.empty((neurons, samples))
@@ -74,6 +74,8 @@ def _compared(W, v, W0, v0, X, out):
         _kernel(W[i], v[i], X[i % len(X)], gram, h, on, K)
         _kernel(W0[i], v0[i], X[i % len(X)], gram, h, on, K0)
         out[i, 0], out[i, 1], out[i, 2] = _product(K, K), _product(K, K0), _product(K0, K0)
+        K -= K0
+        out[i, 3] = _product(K, K)
 
 
 @compiled
@@ -129,7 +131,7 @@ def _samples(state: Snapshot) -> np.ndarray:
 
 
 def _kernel_products(state: Snapshot) -> np.ndarray:
-    out = np.empty((len(state.W), 3))
+    out = np.empty((len(state.W), 4))
     _compared(state.W, state.v, state.start.W, state.start.v, _samples(state), out)
     return out
 
@@ -137,15 +139,15 @@ def _kernel_products(state: Snapshot) -> np.ndarray:
 @observable("kernel_distance")
 def _kernel_distance(state: Snapshot) -> np.ndarray:
     """1 - cosine of the tangent kernel on the samples to that at the start."""
-    square, product, start = _kernel_products(state).T
+    square, product, start, _ = _kernel_products(state).T
     return np.maximum(1 - product / np.sqrt(square * start), 0)
 
 
 @observable("kernel_change")
 def _kernel_change(state: Snapshot) -> np.ndarray:
     """|K - K_0|/|K_0|, relative change of the tangent kernel on the samples since the start (Frobenius norms)."""
-    square, product, start = _kernel_products(state).T
-    return np.sqrt(np.maximum(square - 2 * product + start, 0) / start)
+    _, _, start, difference = _kernel_products(state).T
+    return np.sqrt(difference / start)
 
 
 @observable("kernel_alignment")

@@ -21,7 +21,7 @@ from mcrace.predictions.base import (
     prediction,
 )
 from mcrace.results import CellResults
-from mcrace.statistics import Interval, Margin
+from mcrace.statistics import Margin
 
 EARLY = "onset"
 NEVER = 1e-4  # share of flips that counts as none: below one neuron in all networks, unless these are many
