@@ -34,11 +34,13 @@ def complete(study: Study) -> Study:
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
+    _check_tests(study, observables)
+    halved = {o.control for need, (_, o) in zip(needs, wanted) if need.control_half_step}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
     if any(need.half_step for need in needs):
-        cells += [_at_half_step(c) for c in cells if c.role == "main"]
+        cells += [_at_half_step(c) for c in cells if c.role == "main" or c.name in halved]
     return replace(study, cells=tuple(cells))
 
 
@@ -69,6 +71,18 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
     for name in dict.fromkeys(s for c in study.cells for s in c.config.record.stages):
         if name not in STAGES:
             mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
+
+
+def _check_tests(study: Study, observables: tuple[str, ...]) -> None:
+    """Whether there are test samples where they are looked at; told of the first such observable of each cell."""
+    mistakes = []
+    for cell in study.cells:
+        asked = (*cell.config.record.observables, *observables)
+        of_tests = [o for o in asked if OBSERVABLES[o.partition("@")[0]].tests]
+        if of_tests and not cell.config.task.test_samples:
+            mistakes.append(f"task.test_samples: is 0 in cell {cell.name}, but {of_tests[0]!r} needs test samples")
+    if mistakes:
+        raise StudyError(listed(mistakes))
 
 
 def _recording(cell: Cell, observables: tuple[str, ...], stages: tuple[str, ...]) -> Cell:

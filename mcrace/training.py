@@ -20,6 +20,7 @@ from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
 from mcrace.seeds import SHARED, Stream, batches
 from mcrace.study import Config, Training
+from mcrace.tasks.base import Drawn
 
 PIECE = 1 << 20  # steps, or samples of minibatches, that go to the kernel at once
 
@@ -43,6 +44,8 @@ class Group:
         Index of the recording time they stand at.
     beginning : callable
         From seeds to the weights W and v at the start.
+    testing : callable
+        From seeds to test samples X and labels y.
     """
 
     config: Config
@@ -58,6 +61,7 @@ class Group:
     levels: np.ndarray
     at: np.ndarray
     beginning: Callable[[np.ndarray], Weights]
+    testing: Callable[[np.ndarray], Drawn]
     place: int = 0
 
     @property
@@ -70,7 +74,7 @@ class Group:
         X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
         U, u = (a[chosen] if len(a) else a for a in (self.U, self.u))
         return Group(self.config, self.entropy, self.rows[chosen], self.seeds[chosen], self.W[chosen], self.v[chosen], U, u,
-                     X, y, self.levels[chosen], self.at[chosen], self.beginning, self.place)
+                     X, y, self.levels[chosen], self.at[chosen], self.beginning, self.testing, self.place)
 
     @staticmethod
     def joined(groups: list[Group]) -> Group:
@@ -82,13 +86,14 @@ class Group:
         rows, seeds, W, v, U, u, levels, at = (np.concatenate([getattr(g, name) for g in groups]) for name in names)
         X, y = (np.concatenate([getattr(g, name) for g in groups]) if one.X.ndim == 3 else getattr(one, name)
                 for name in ("X", "y"))
-        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.beginning,
+        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.beginning, one.testing,
                      one.place)
 
     @property
     def origin(self) -> Origin:
         """What observables may know of the networks beyond their weights."""
-        return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds), self.shuffled)
+        return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds), self.shuffled,
+                      lambda: self.testing(self.seeds))
 
     def shuffled(self) -> Samples:
         """The samples with labels shuffled, for controls, by the stream (entropy, labels, network)."""
@@ -330,4 +335,5 @@ def draw(
         return W.astype(config.training.dtype).astype(float), v.astype(config.training.dtype).astype(float)
 
     (W, v), (U, u) = rounded(seeds), initial_velocities(config, entropy, seeds)
-    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at, rounded)
+    test = lambda some: config.task.test_samples_of(pool, entropy, some)
+    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at, rounded, test)

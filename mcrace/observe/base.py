@@ -36,7 +36,7 @@ class Path(ABC):
 
 @dataclass(frozen=True)
 class Observable:
-    """A registered observable: `compute` of a moment, or a `path`."""
+    """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples."""
 
     name: str
     compute: Callable[[Snapshot], np.ndarray]
@@ -44,6 +44,7 @@ class Observable:
     dtype: type
     units: str
     path: Path | None = None
+    tests: bool = False
 
     @property
     def text(self) -> str:
@@ -54,7 +55,9 @@ class Observable:
 OBSERVABLES: Registry[Observable] = Registry("observable", "mcrace.observables")
 
 
-def observable(name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1") -> Callable:
+def observable(
+    name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False
+) -> Callable:
     """Register ``f(state) -> array [network, *dims]`` as an observable.
 
     Parameters
@@ -65,10 +68,12 @@ def observable(name: str, dims: tuple[str, ...] = (), dtype: type = float, units
         What follows the network; `kept`: the number of neurons kept, 1 to all; `some_neuron`: the first 64.
     dtype : float or int
         Stored as float64 or int32.
+    tests : bool
+        Whether it needs test samples (``task.test_samples``).
     """
 
     def register(compute: Callable[[Snapshot], np.ndarray]) -> Callable[[Snapshot], np.ndarray]:
-        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units))
+        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, tests=tests))
         return compute
 
     return register

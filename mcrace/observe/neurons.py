@@ -51,6 +51,6 @@ def _active(state: Snapshot) -> np.ndarray:
 
 
 @observable("balancedness", ("neuron",))
-def _balancedness(state: Snapshot) -> np.ndarray:
+def balancedness_of(state: Snapshot) -> np.ndarray:
     """|w|² - v², conserved by the flow."""
     return state.norms**2 - state.v**2

@@ -9,13 +9,13 @@ from mcrace.observe.snapshot import Snapshot
 
 
 @observable("loss")
-def _loss(state: Snapshot) -> np.ndarray:
+def loss_of(state: Snapshot) -> np.ndarray:
     """Mean loss over the samples of the network."""
     return np.cumsum(state.losses, axis=1)[:, -1] / state.losses.shape[1]
 
 
 @observable("accuracy")
-def _accuracy(state: Snapshot) -> np.ndarray:
+def accuracy_of(state: Snapshot) -> np.ndarray:
     """Share of samples whose output has the sign of the label."""
     right = (state.outputs * state.y > 0).mean(axis=1)
     return np.where(np.isfinite(state.outputs).all(axis=1), right, np.nan)

@@ -56,6 +56,7 @@ class Origin:
     X : float64 array [network, sample, input], or [sample, input] where they are shared
     start : callable returning W and v at the start
     shuffled : callable returning `Samples` with shuffled labels
+    test : callable returning test samples X and labels y, as those of the task
     """
 
     config: Config
@@ -64,6 +65,7 @@ class Origin:
     X: np.ndarray
     start: Callable[[], tuple[np.ndarray, np.ndarray]]
     shuffled: Callable[[], Samples]
+    test: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,15 @@ class Snapshot:
     def shuffled(self) -> Samples:
         """The samples with shuffled labels."""
         return self.origin.shuffled()
+
+    @cached_property
+    def test(self) -> Snapshot:
+        """The same networks on their test samples."""
+        if self.origin.test is None:
+            raise TypeError("networks without a task have no test samples")
+        X, y = self.origin.test()
+        labels = y if y.ndim == 2 else np.broadcast_to(y, (len(self.W), len(y)))
+        return replace(self, y=labels, samples=Samples(X, y, self.loss), origin=replace(self.origin, X=X))
 
     def with_weights(self, W: np.ndarray, v: np.ndarray) -> Snapshot:
         """Other networks on the same data at the same moment."""

@@ -36,11 +36,14 @@ class Needs:
         Whether a cell at half the step is wanted, for the error budget.
     stages : tuple of str
         As in ``record.stages``.
+    control_half_step : bool
+        Whether the control is wanted at half the step, too: for laws of the limit of small steps.
     """
 
     observables: tuple[str, ...]
     half_step: bool = True
     stages: tuple[str, ...] = ()
+    control_half_step: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,28 +198,59 @@ def judge_mean(
         The control, where it is not that of the evidence.
     """
     control = control or evidence.control
-    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin)
     if control is None:
-        return replace(blank, note='there is no control cell; name one with control = "CELL", and run it')
-    main = Measured(evidence.main.name, evidence.main.seeds, measure(evidence.main))
-    other = Measured(control.name, control.seeds, (measure_control or measure)(control))
+        return Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin,
+                       note='there is no control cell; name one with control = "CELL", and run it')
+    change = _half_step_change(evidence, measured(evidence.main, measure), measure)
+    return judge_measured(prediction, evidence, statistic, margin, measured(evidence.main, measure),
+                          measured(control, measure_control or measure), control, control_fails, change, primary)
+
+
+def measured(cell: CellResults, measure: Callable[[CellResults], np.ndarray]) -> Measured:
+    """What a function of a cell gives, by seed."""
+    return Measured(cell.name, cell.seeds, measure(cell))
+
+
+def judge_measured(
+    prediction: Prediction,
+    evidence: Evidence,
+    statistic: str,
+    margin: Margin,
+    main: Measured,
+    other: Measured,
+    control: CellResults,
+    control_fails: Callable[[Interval], bool],
+    change: float | None = None,
+    primary: bool = False,
+) -> Verdict:
+    """As `judge_mean`, on numbers that are there already; a network that the law says nothing of is in neither.
+
+    Parameters
+    ----------
+    main, other : Measured
+        Of the main cell and of the control.
+    control : CellResults
+        The cell of `other`.
+    change : float, optional
+        What half the step changes; None for a statistic that has no error of the step.
+    """
     both = np.intersect1d(main.seeds, other.seeds)
     whole = both[np.isfinite(main.on(both)) & np.isfinite(other.on(both))]
     dropped = len(both) - len(whole)
-    blank = replace(blank, networks=len(whole), dropped=dropped)
+    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin,
+                    networks=len(whole), dropped=dropped)
     if len(whole) < LEAST_NETWORKS:
         return replace(blank, note=f"{len(whole)} networks give both numbers; {LEAST_NETWORKS} are needed")
     found = mean_interval(main.on(whole), evidence.rng(prediction.name, statistic))
     beside = mean_interval(other.on(whole), evidence.rng(prediction.name, statistic, "control"))
     failed = control_fails(beside)
-    change = _half_step_change(evidence, main, measure)
     doubts = _doubts(evidence, control, dropped / len(both), change, margin)
     verdict = INCONCLUSIVE if doubts else _decide(found, margin, beside, failed)
     if not failed:
         doubts.append("the control did not fail")
     return replace(
         blank, verdict=verdict, estimate=found.estimate, low=found.low, high=found.high,
-        p=equivalence_p(main.on(whole), margin), half_step_change=change,
+        p=equivalence_p(main.on(whole), margin), half_step_change=math.nan if change is None else change,
         control=Control(control.name, beside.estimate, beside.low, beside.high, failed), note="; ".join(doubts))
 
 
@@ -240,7 +274,7 @@ def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[Cel
     return float(abs(np.nanmean(change))) if np.isfinite(change).any() else math.nan
 
 
-def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: float, margin: Margin) -> list[str]:
+def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: float | None, margin: Margin) -> list[str]:
     """The reasons for which no verdict can be reached."""
     doubts = []
     if dropped > MOST_DROPPED:
@@ -249,8 +283,30 @@ def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: fl
         share = float(np.mean(cell["status"] == 2))
         if share > MOST_DIVERGED:
             doubts.append(f"{share:.0%} of the networks of {cell.name} diverged")
+    if change is None:
+        return doubts
     if evidence.needs_half_step and math.isnan(change):
         doubts.append("no networks at half the step tell how much it changes")
     if change >= margin.scale / 4:
         doubts.append(f"half the step changes it by {change:.2g}, more than a quarter of the margin")
     return doubts
+
+
+def has_constant_step(cell: CellResults) -> bool:
+    """Whether all steps of a cell are of one size."""
+    schedule = cell.config["training"]["schedule"]
+    return schedule["kind"] == "constant" and schedule["warm_up"] == 0
+
+
+def is_plain_descent(cell: CellResults) -> bool:
+    """Whether a cell is trained by full-batch descent at one step size, without momentum and weight decay."""
+    training = cell.config["training"]
+    return has_constant_step(cell) and training["method"] == "gd" and not (training["weight_decay"] or training["batch"])
+
+
+def median_of(values: np.ndarray) -> np.ndarray:
+    """The median over neurons that have a number, for each network; NaN for one without any."""
+    some = np.isfinite(values)
+    out, any_of = np.full(len(values), np.nan), some.any(axis=1)
+    out[any_of] = np.nanmedian(np.where(some, values, np.nan)[any_of], axis=1)
+    return out
