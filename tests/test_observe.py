@@ -13,10 +13,10 @@ from mcrace.observe import OBSERVABLES, Snapshot, observable
 from mcrace.observe.snapshot import Origin
 
 
-def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None):
+def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
-    origin = Origin(None, 1, np.arange(len(W)), X, lambda: start or (W, v), shuffled or (lambda: samples))
+    origin = Origin(None, 1, first + np.arange(len(W)), X, lambda: start or (W, v), shuffled or (lambda: samples))
     return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
 
 
@@ -192,10 +192,10 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     W, v, X, y = networks(6, n=19)
     whole = value(name, W, v, X, y)
     entry = OBSERVABLES[name]
-    assert whole.shape == (19, *[{"neuron": 9, "input": 5, "sample": 11}[d] for d in entry.dims])
+    assert whole.shape == (19, *[{"neuron": 9, "input": 5, "sample": 11, "kept": 9}[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):
-        assert np.array_equal(value(name, *(a[i : i + 1] for a in (W, v, X, y)))[0], whole[i], equal_nan=True)
+        assert np.array_equal(value(name, *(a[i : i + 1] for a in (W, v, X, y)), first=i)[0], whole[i], equal_nan=True)
 
 
 def test_an_observable_from_outside(monkeypatch):
