@@ -6,8 +6,6 @@ import numpy as np
 
 from mcrace.compiled import compiled
 
-SHARING = 4  # rows of A that share what is read of X
-
 
 @compiled
 def products_of(A, X):
@@ -18,17 +16,21 @@ def products_of(A, X):
     networks, rows, inputs = A.shape
     samples = X.shape[1]
     out, columns = np.empty((networks, rows, samples)), np.empty((inputs, samples))
-    some = np.empty((SHARING, samples))
+    four, sums = np.zeros((4, inputs)), np.empty((4, samples))  # rows at once: they share what is read of X
     for i in range(networks):
         if i == 0 or len(X) > 1:
             columns[:] = X[i].T
-        for first in range(0, rows, SHARING):
-            count = min(SHARING, rows - first)
-            some[:] = 0.0
+        for first in range(0, rows, 4):
+            count = min(4, rows - first)
+            four[:count] = A[i, first : first + count]
+            sums[:] = 0.0
             for k in range(inputs):
-                for j in range(count):
-                    part = A[i, first + j, k]
-                    for n in range(samples):
-                        some[j, n] += part * columns[k, n]
-            out[i, first : first + count] = some[:count]
+                p, q, r, s = four[0, k], four[1, k], four[2, k], four[3, k]
+                for n in range(samples):
+                    x = columns[k, n]
+                    sums[0, n] += p * x
+                    sums[1, n] += q * x
+                    sums[2, n] += r * x
+                    sums[3, n] += s * x
+            out[i, first : first + count] = sums[:count]
     return out
