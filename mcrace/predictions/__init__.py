@@ -4,8 +4,12 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 """
 
 from mcrace.predictions.base import PREDICTIONS, Needs, Prediction, Verdict, prediction
+from mcrace.predictions.capacity import Capacity
 from mcrace.predictions.judging import test
+from mcrace.predictions.lottery_ticket import LotteryTicket
+from mcrace.predictions.merging import Merging
 from mcrace.predictions.mutual_alignment import MutualAlignment
 from mcrace.predictions.racing import Racing
 
-__all__ = ["PREDICTIONS", "MutualAlignment", "Needs", "Prediction", "Racing", "Verdict", "prediction", "test"]
+__all__ = ["PREDICTIONS", "Capacity", "LotteryTicket", "Merging", "MutualAlignment", "Needs", "Prediction", "Racing",
+           "Verdict", "prediction", "test"]

@@ -21,6 +21,7 @@ SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discrimina
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
 ANY = Margin()
 LEAST_NETWORKS = 30
+NO_CONTROL = 'there is no control cell; name one with control = "CELL", and run it'
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
 
 
@@ -177,6 +178,7 @@ def judge_mean(
     measure_control: Callable[[CellResults], np.ndarray] | None = None,
     control: CellResults | None = None,
     primary: bool = False,
+    among: np.ndarray | None = None,
 ) -> Verdict:
     """Judge the mean over networks of one number a network against a margin, beside a control.
 
@@ -193,14 +195,17 @@ def judge_mean(
         What to measure in the control, where it is not the same.
     control : CellResults, optional
         The control, where it is not that of the evidence.
+    among : int array, optional
+        The seeds of the networks that the statistic is about, where it is not about all.
     """
     control = control or evidence.control
     blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin)
     if control is None:
-        return replace(blank, note='there is no control cell; name one with control = "CELL", and run it')
+        return replace(blank, note=NO_CONTROL)
     main = Measured(evidence.main.name, evidence.main.seeds, measure(evidence.main))
     other = Measured(control.name, control.seeds, (measure_control or measure)(control))
     both = np.intersect1d(main.seeds, other.seeds)
+    both = both if among is None else np.intersect1d(both, among)
     whole = both[np.isfinite(main.on(both)) & np.isfinite(other.on(both))]
     dropped = len(both) - len(whole)
     blank = replace(blank, networks=len(whole), dropped=dropped)
@@ -209,8 +214,8 @@ def judge_mean(
     found = mean_interval(main.on(whole), evidence.rng(prediction.name, statistic))
     beside = mean_interval(other.on(whole), evidence.rng(prediction.name, statistic, "control"))
     failed = control_fails(beside)
-    change = _half_step_change(evidence, main, measure)
-    doubts = _doubts(evidence, control, dropped / len(both), change, margin)
+    change = half_step_change(evidence, main, measure)
+    doubts = doubts_of(evidence, control, dropped / len(both), change, margin)
     verdict = INCONCLUSIVE if doubts else _decide(found, margin, beside, failed)
     if not failed:
         doubts.append("the control did not fail")
@@ -230,7 +235,7 @@ def _decide(found: Interval, margin: Margin, control: Interval, control_failed: 
     return INCONCLUSIVE
 
 
-def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[CellResults], np.ndarray]) -> float:
+def half_step_change(evidence: Evidence, main: Measured, measure: Callable[[CellResults], np.ndarray]) -> float:
     """|s(η/2) - s(η)| over the seeds that both cells have; NaN where there is no cell at half the step."""
     if evidence.half_step is None:
         return math.nan
@@ -240,7 +245,7 @@ def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[Cel
     return float(abs(np.nanmean(change))) if np.isfinite(change).any() else math.nan
 
 
-def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: float, margin: Margin) -> list[str]:
+def doubts_of(evidence: Evidence, control: CellResults, dropped: float, change: float, margin: Margin) -> list[str]:
     """The reasons for which no verdict can be reached."""
     doubts = []
     if dropped > MOST_DROPPED:

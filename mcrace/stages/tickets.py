@@ -22,6 +22,7 @@ END = "level=0.1"
 LEAST, MOST = 4, 16  # neurons of the tickets of the network's own size: two of each sign and class, and room in the packed one
 FEW = 10  # neurons of the tickets that the quantitative law is tested on
 SUBSETS = 10  # random ones among these
+TO_ONSET = 0.7  # of the steps of a run: a guess
 OWN = ("winners", "handicap", "random", "a0", "snip", "fresh")
 TEN = ("handicap", "cosine", "a0", "matched", *(f"random-{k}" for k in range(SUBSETS)))
 VARIANTS = (*OWN, *(f"ten:{name}" for name in TEN), *(f"other:{name}" for name in TEN))
@@ -137,7 +138,7 @@ class Tickets(Stage):
 
     def work(self, config: Config) -> float:
         m = config.network.hidden[0]
-        return (len(OWN) * min(MOST, m) + len(TEN) * min(FEW, m)) / m  # half the way is onset: 2 tasks of half the cost
+        return (len(OWN) * min(MOST, m) + TO_ONSET * 2 * len(TEN) * min(FEW, m)) / m
 
     def run(self, trained: Trained) -> dict[str, Variable]:
         start, other = Start.of(trained.record), Start.of(_first_drift_of_another(trained))
