@@ -71,7 +71,7 @@ def _pruned(H, v, product, order, rescaled):
 def _curves(state: Snapshot, outputs: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
     """Losses [network, kept] from the outputs [kept, sample] of a network and its usable neurons; NaN: not finite."""
     out = np.full(state.v.shape, np.nan)
-    for i in np.flatnonzero(np.isfinite(state.norm_product).all(axis=1)):
+    for i in np.flatnonzero(np.isfinite(state.norm_product).all(axis=1)).tolist():
         usable = np.flatnonzero(state.usable[i])
         f = outputs(i, usable) if len(usable) else np.zeros((1, state.y.shape[1]))
         means = np.cumsum(losses_of(f, state.y[i], state.loss), axis=1)[:, -1] / state.y.shape[1]

@@ -143,7 +143,6 @@ class Tickets(Stage):
     def run(self, trained: Trained) -> dict[str, Variable]:
         start, other = Start.of(trained.record), Start.of(_first_drift_of_another(trained))
         size, tickets = _tickets(trained, start)
-        names = {"variant": VARIANTS}
         shape = (len(trained.seeds), len(VARIANTS))
         step, stop = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
         loss, sums, others = (np.full(shape, np.nan) for _ in range(3))
@@ -157,7 +156,8 @@ class Tickets(Stage):
                 loss[:, k] = np.where(none, np.nan, record.at["loss"][:, record.states.index("final")])
             neurons[:, k, : chosen.shape[1]] = chosen
             sums[:, k], others[:, k] = start.sum_of(start.handicap, chosen), other.sum_of(other.handicap, chosen)
-        time = np.where(step >= 0, times_at(trained.config.training, np.maximum(step, 0).reshape(-1)).reshape(shape), np.nan)
+        different, which = np.unique(np.maximum(step, 0), return_inverse=True)
+        time = np.where(step >= 0, times_at(trained.config.training, different)[which.reshape(shape)], np.nan)
         each = ("seed", "variant")
         notes = {name: {"description": text, "units": units} for name, text, units in TEXTS}
         values = {"ticket_size": size, "ticket_neurons": neurons, "ticket_handicap": sums, "ticket_handicap_other": others,
@@ -165,7 +165,7 @@ class Tickets(Stage):
                   "ticket_onset_time": time, "ticket_stop_step": stop, "ticket_final_loss": loss}
         dims = {"ticket_size": ("seed",), "ticket_clock": ("seed",), "ticket_clock_other": ("seed",),
                 "ticket_neurons": (*each, "slot")}
-        return {"variant": Variable(("variant",), np.array(names["variant"], object)),
+        return {"variant": Variable(("variant",), np.array(VARIANTS, object)),
                 **{name: Variable(dims.get(name, each), array, notes[name]) for name, array in values.items()}}
 
 
