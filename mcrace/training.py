@@ -142,7 +142,8 @@ def train(
     for first in range(0, len(seeds), batch):
         rows = np.arange(first, min(first + batch, len(seeds)))
         group = start(draw(config, pool, entropy, rows, seeds[rows], beginning, labels), recorder)
-        _park(_Flight(group, recorder).go(), parked)
+        if len(group.rows):
+            _park(_Flight(group, recorder).go(), parked)
     while parked:
         place = min(parked)
         _park(_Flight(Group.joined(parked.pop(place)), recorder).go(waiting=set(parked)), parked)

@@ -134,3 +134,42 @@ def clusters_95(W, v, X):
         if held[:count].sum() >= 0.95 * held.sum():
             return float(count)
     return np.nan
+
+
+# ------------------------------------------------------------------------------------------------- fewer neurons
+
+
+def merge_curve(W, v, X, y, kind, leaves=None):
+    """Loss of the living neurons merged to K = 1, 2, ... clusters, each network built anew from its members.
+
+    `leaves` are the neurons at the leaves of the tree, where they are not those that it was made from.
+    """
+    living = np.flatnonzero((X @ W.T > 0).any(axis=0))
+    unit, signs = W[living] / np.linalg.norm(W[living], axis=1)[:, None], np.sign(v[living])
+    distance = 1 - np.minimum(unit @ unit.T, signs[:, None] * signs[None, :])
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(np.maximum(distance, 0), checks=False), "average")
+    groups = {n: [a] for n, a in enumerate(living if leaves is None else leaves)}
+    losses = [loss(outputs(W, v, X), y, kind)]
+    for step, (one, two, *_) in enumerate(tree):
+        groups[len(living) + step] = groups.pop(int(one)) + groups.pop(int(two))
+        w = np.array([sum(abs(v[a]) * W[a] for a in group) for group in groups.values()])
+        u = np.sign([sum(np.linalg.norm(W[a]) * v[a] for a in group) for group in groups.values()])
+        losses.append(loss(outputs(w, u, X), y, kind))
+    return np.array(losses[::-1] + [losses[0]] * (len(v) - len(living)))
+
+
+def prune_curve(W, v, X, y, kind, rescaled=False):
+    """Loss with the K living neurons of highest a, for K = 1, 2, ...; rescaled: their v times Σa/Σ_kept a of their sign."""
+    living = np.flatnonzero((X @ W.T > 0).any(axis=0))
+    product = np.abs(v) * np.linalg.norm(W, axis=1)
+    order, losses = sorted(living, key=lambda a: -product[a]), []
+    for count in range(1, len(living) + 1):
+        kept = np.array(order[:count])
+        u = v[kept].copy()
+        for sign in (-1, 1):
+            same = kept[np.sign(v[kept]) == sign]
+            if rescaled and len(same):
+                u[np.sign(u) == sign] *= product[living[np.sign(v[living]) == sign]].sum() / product[same].sum()
+        losses.append(loss(outputs(W[kept], u, X), y, kind))
+    return np.array(losses + losses[-1:] * (len(v) - len(living)))

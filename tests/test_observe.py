@@ -17,11 +17,11 @@ from mcrace.observe.snapshot import Origin
 MOMENTS = sorted(name for name in OBSERVABLES if not OBSERVABLES[name].path)
 
 
-def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None):
+def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
     training = SimpleNamespace(step_size=0.1, weight_decay=0.0)
-    origin = Origin(SimpleNamespace(training=training), 1, np.arange(len(W)), X, lambda: start or (W, v),
+    origin = Origin(SimpleNamespace(training=training), 1, first + np.arange(len(W)), X, lambda: start or (W, v),
                     shuffled or (lambda: samples), lambda: (X, y))
     return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
 
@@ -202,7 +202,7 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     assert whole.shape == (19, *[sizes[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):
-        assert np.array_equal(value(name, *(a[i : i + 1] for a in (W, v, X, y)))[0], whole[i], equal_nan=True)
+        assert np.array_equal(value(name, *(a[i : i + 1] for a in (W, v, X, y)), first=i)[0], whole[i], equal_nan=True)
 
 
 def test_an_observable_from_outside(monkeypatch):

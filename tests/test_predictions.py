@@ -9,7 +9,8 @@ import pytest
 import mcrace
 from mcrace.errors import StudyError
 from mcrace.predictions import PREDICTIONS, Verdict
-from mcrace.predictions.base import Evidence, Measured, judge_mean
+from mcrace.predictions.base import Evidence
+from mcrace.predictions.forms import Measured, judge_mean
 from mcrace.predictions.judging import _adjusted, with_options
 from mcrace.predictions.mutual_alignment import alignment_gain, clusters_share
 from mcrace.predictions.racing import cluster_ranks, exact_score_slopes, growth_slopes, start_ranks, tau_ranks
@@ -316,7 +317,7 @@ def test_alignment_needs_the_gain_and_the_clusters(end, clusters, verdict):
     assert both.verdict == verdict
     assert both.estimate == pytest.approx(alignment_gain(main).mean()) and share.estimate == clusters_share(main).mean()
     assert both.p >= share.p and "dead neurons" in both.note
-    assert ("decided by the clusters" in both.note) == (clusters > 5 and end != 0.2)
+    assert ("decided by: clusters N95 / neurons" in both.note) == (clusters > 5 and end != 0.2)
 
 
 def test_alignment_is_not_discriminating_where_the_control_aligns_too():

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from mcrace.compiled import compiled
+from mcrace.observe.products import products_of
 
 CUT = 0.01  # of the dendrogram (THEORY.md, mutual-alignment)
 
@@ -33,60 +34,36 @@ def alignment_of(W, v, product):
     return out
 
 
-@compiled
-def cosines_between(W):
+def cosines_between(W: np.ndarray) -> np.ndarray:
     """Cosines of the neurons of W [network, neuron, input] with each other [network, neuron, neuron]."""
-    n, m, d = W.shape
-    out, unit = np.empty((n, m, m)), np.empty((m, d))
-    for i in range(n):
-        for a in range(m):
-            length = 0.0
-            for k in range(d):
-                length += W[i, a, k] * W[i, a, k]
-            for k in range(d):
-                unit[a, k] = W[i, a, k] / np.sqrt(length)
-            for b in range(a + 1):
-                total = 0.0
-                for k in range(d):
-                    total += unit[a, k] * unit[b, k]
-                out[i, a, b] = total
-                out[i, b, a] = total
-    return out
+    unit = W / np.sqrt(np.cumsum(W * W, axis=2)[:, :, -1:])
+    return products_of(unit, unit)
 
 
-@compiled
-def distances(W, sign):
+def distances(W: np.ndarray, sign: np.ndarray) -> np.ndarray:
     """Condensed distances 1 - min(cos(w_a, w_b), sign_a sign_b) of the rows of W."""
-    m = len(W)
-    out = np.empty(m * (m - 1) // 2)
-    unit = np.empty_like(W)
-    for a in range(m):
-        length = 0.0
-        for k in range(W.shape[1]):
-            length += W[a, k] * W[a, k]
-        for k in range(W.shape[1]):
-            unit[a, k] = W[a, k] / np.sqrt(length)
-    n = 0
-    for a in range(m):
-        for b in range(a + 1, m):
-            total = 0.0
-            for k in range(W.shape[1]):
-                total += unit[a, k] * unit[b, k]
-            out[n] = max(0.0, 1.0 - min(total, sign[a] * sign[b]))
-            n += 1
-    return out
+    unit = W / np.sqrt(np.cumsum(W * W, axis=1)[:, -1:])
+    one, two = np.triu_indices(len(W), 1)
+    cosine = products_of(unit[None], unit[None])[0][one, two]
+    return np.maximum(0.0, 1.0 - np.minimum(cosine, sign[one] * sign[two]))
 
 
-def clusters_of(W: np.ndarray, v: np.ndarray, product: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Average linkage of the active neurons of one network, cut at `CUT` (THEORY.md, mutual-alignment)."""
+def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Average linkage of the usable neurons of one network, in their order, as SciPy writes it (THEORY.md, merging)."""
+    if usable.sum() < 2:
+        return np.empty((0, 4))
+    return linkage(distances(W[usable], np.sign(v[usable])), "average")
+
+
+def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """The tree of one network cut at `CUT` (THEORY.md, mutual-alignment)."""
     if not np.isfinite(product).all():
-        return np.full(len(v), -1, np.int32)
-    labels = np.zeros(len(v), np.int32)
-    usable = active & (product > 0)
+        return np.full(len(product), -1, np.int32)
+    labels = np.zeros(len(product), np.int32)
     if usable.sum() < 2:
         labels[usable] = 1
         return labels
-    found = fcluster(linkage(distances(W[usable], np.sign(v[usable])), "average"), CUT, "distance")
+    found = fcluster(tree, CUT, "distance")
     held = np.bincount(found, product[usable])
     rank = np.empty(len(held), np.int32)
     rank[np.argsort(-held, kind="stable")] = np.arange(1, len(held) + 1)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.observe.base import observable
-from mcrace.observe.snapshot import Snapshot
+from mcrace.observe.snapshot import Snapshot, losses_of
 
 
 @observable("loss")
 def loss_of(state: Snapshot) -> np.ndarray:
     """Mean loss over the samples of the network."""
     return np.cumsum(state.losses, axis=1)[:, -1] / state.losses.shape[1]
+
+
+@observable("zero_loss")
+def _zero_loss(state: Snapshot) -> np.ndarray:
+    """L_0, the loss of the output 0."""
+    return np.cumsum(losses_of(np.zeros(state.y.shape), state.y, state.loss), axis=1)[:, -1] / state.y.shape[1]
 
 
 @observable("accuracy")

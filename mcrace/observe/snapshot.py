@@ -11,7 +11,8 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.kernels import Samples, networks
-from mcrace.observe.clusters import clusters_of
+from mcrace.observe.clusters import clusters_of, tree_of
+from mcrace.observe.products import products_of
 
 if TYPE_CHECKING:
     from mcrace.study import Config
@@ -42,6 +43,13 @@ def cosines_of(W, v, D):
                 dd += d * d
             out[i, a] = np.sign(v[i, a]) * wd / np.sqrt(ww * dd)
     return out
+
+
+def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
+    """The loss of each sample, for outputs and labels [..., sample]."""
+    if loss == "mse":
+        return (f - y) ** 2 / 2
+    return np.logaddexp(0, -y * f)
 
 
 @dataclass(frozen=True)
@@ -157,9 +165,7 @@ class Snapshot:
     @cached_property
     def losses(self) -> np.ndarray:
         """The loss of each sample [network, sample]."""
-        if self.loss == "mse":
-            return (self.outputs - self.y) ** 2 / 2
-        return np.logaddexp(0, -self.y * self.outputs)
+        return losses_of(self.outputs, self.y, self.loss)
 
     @cached_property
     def norms(self) -> np.ndarray:
@@ -187,6 +193,21 @@ class Snapshot:
         return self._evaluated[2]
 
     @cached_property
+    def preactivations(self) -> np.ndarray:
+        """w.x [network, neuron, sample]."""
+        return products_of(self.W, self.X if self.X.ndim == 3 else self.X[None])
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """Which neurons take part in the function: on at some sample, a > 0, in a finite network [network, neuron]."""
+        return self.active & (self.norm_product > 0) & np.isfinite(self.norm_product).all(axis=1, keepdims=True)
+
+    @cached_property
+    def trees(self) -> list[np.ndarray]:
+        """The linkage of the usable neurons of each network: see `tree_of`."""
+        return [tree_of(*network) for network in zip(self.W, self.v, self.usable)]
+
+    @cached_property
     def clusters(self) -> np.ndarray:
         """Numbers of clusters, from 1 on, in order of falling norm held; 0: dead; -1: not finite [network, neuron]."""
-        return np.stack([clusters_of(*network) for network in zip(self.W, self.v, self.norm_product, self.active)])
+        return np.stack([clusters_of(*network) for network in zip(self.trees, self.norm_product, self.usable)])

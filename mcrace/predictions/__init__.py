@@ -1,17 +1,22 @@
-"""Predictions, one file each: a law, what its test needs, the test, and the control that must fail it.
+"""Predictions by name: each a law, what it needs recorded, its statistic, and the control that must fail.
 
 A new one is one file here, or an installed plug-in (group ``mcrace.predictions``).
 """
 
-from mcrace.predictions.balancedness import Balancedness
+from mcrace.predictions import (
+    balancedness,
+    capacity,
+    fixed_gate_race,
+    growth_law,
+    lottery_ticket,
+    merging,
+    mutual_alignment,
+    racing,
+    sign_and_death,
+    span_freezing,
+)
 from mcrace.predictions.base import PREDICTIONS, Needs, Prediction, Verdict, prediction
-from mcrace.predictions.fixed_gate_race import FixedGateRace
-from mcrace.predictions.growth_law import GrowthLaw
 from mcrace.predictions.judging import test
-from mcrace.predictions.mutual_alignment import MutualAlignment
-from mcrace.predictions.racing import Racing
-from mcrace.predictions.sign_and_death import SignAndDeath
-from mcrace.predictions.span_freezing import SpanFreezing
 
-__all__ = ["PREDICTIONS", "Balancedness", "FixedGateRace", "GrowthLaw", "MutualAlignment", "Needs", "Prediction", "Racing",
-           "SignAndDeath", "SpanFreezing", "Verdict", "prediction", "test"]
+__all__ = ["PREDICTIONS", "Needs", "Prediction", "Verdict", "balancedness", "capacity", "fixed_gate_race", "growth_law",
+           "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test"]

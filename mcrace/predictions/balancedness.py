@@ -8,21 +8,8 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import (
-    NOT_TESTABLE,
-    Evidence,
-    Measured,
-    Needs,
-    Options,
-    Prediction,
-    Verdict,
-    has_constant_step,
-    judge_mean,
-    judge_measured,
-    measured,
-    median_of,
-    prediction,
-)
+from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import Measured, has_constant_step, judge_mean, judge_measured, median_of
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, log_slopes
 
@@ -77,7 +64,8 @@ class Balancedness(Prediction):
         if evidence.half_step is None or control.name not in halves:
             return replace(blank, note="it takes the main cell and the control at half the step, too")
         return judge_measured(self, evidence, statistic, margin, of_pair(evidence.main, evidence.half_step),
-                              of_pair(control, halves[control.name]), control, margin.misses, primary=primary)
+                              of_pair(control, halves[control.name]), margin.misses, None, (evidence.main, control), primary,
+                              has_step_error=False)
 
 
 def _starts_balanced(cell: CellResults) -> bool:
@@ -100,7 +88,7 @@ def drift_slopes(cell: CellResults, half: CellResults) -> Measured:
     """The slope of the log of the median |drift| on log η, for each network that both cells have."""
     seeds = np.intersect1d(cell.seeds, half.seeds)
     sizes = np.array([c.config["training"]["step_size"] for c in (cell, half)])
-    medians = [measured(c, lambda c: median_of(abs(drifts(c)))).on(seeds) for c in (cell, half)]
+    medians = [Measured.of(c, lambda c: median_of(abs(drifts(c)))).on(seeds) for c in (cell, half)]
     return Measured(cell.name, seeds, log_slopes(sizes, np.stack(medians, axis=1)))
 
 
@@ -111,8 +99,8 @@ def limit_drifts(cell: CellResults, half: CellResults) -> Measured:
     is half.
     """
     seeds = np.intersect1d(cell.seeds, half.seeds)
-    whole, part = (measured(c, drifts).on(seeds) for c in (cell, half))
-    square = measured(cell, lambda c: np.median(c.at("input_norm", "start") ** 2, axis=1)).on(seeds)
+    whole, part = (Measured.of(c, drifts).on(seeds) for c in (cell, half))
+    square = Measured.of(cell, lambda c: np.median(c.at("input_norm", "start") ** 2, axis=1)).on(seeds)
     return Measured(cell.name, seeds, median_of(abs(2 * part - whole)) / square)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,14 +14,14 @@ from pydantic import Field
 from mcrace.registry import Registry
 from mcrace.results import CellResults
 from mcrace.seeds import generator
-from mcrace.statistics import Interval, Margin, equivalence_p, mean_interval
+from mcrace.statistics import Margin
 from mcrace.tables import Section
 
 SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discriminating"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
+REPORTED = "reported"  # a number on which nothing hangs
+WORST_FIRST = (NOT_TESTABLE, REFUTED, INCONCLUSIVE, NOT_DISCRIMINATING, SUPPORTED)
 ANY = Margin()
-LEAST_NETWORKS = 30
-MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One statistic of one prediction in one cell, judged."""
+    """One statistic of one prediction in one cell, judged.
+
+    `values` holds the number of each network that was judged, by arm: ``"main"``, ``"control"`` and ``"half-step"``, as far
+    as there are such; a report draws them, and neither comparison nor JSON knows them.  A statistic with a unit has it in
+    its name, in brackets.
+    """
 
     prediction: str
     cell: str
@@ -77,10 +82,11 @@ class Verdict:
     dropped: int = 0
     half_step_change: float = math.nan
     note: str = ""
+    values: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it: NaN and infinite ends become null."""
-        out = {k: _plain(v) for k, v in vars(self).items() if k not in ("margin", "control")}
+        out = {k: _plain(v) for k, v in vars(self).items() if k not in ("margin", "control", "values")}
         out["margin"] = [_plain(self.margin.low), _plain(self.margin.high)]
         out["control"] = {k: _plain(v) for k, v in vars(self.control).items()} if self.control else None
         return out
@@ -155,158 +161,3 @@ def prediction(name: str) -> Callable[[type[Prediction]], type[Prediction]]:
         return kind
 
     return register
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One number a network, by seed; NaN for a network that did not give one."""
-
-    cell: str
-    seeds: np.ndarray
-    values: np.ndarray
-
-    def on(self, seeds: np.ndarray) -> np.ndarray:
-        """The values of some seeds, all of which are there."""
-        return self.values[np.searchsorted(self.seeds, seeds)]
-
-
-def judge_mean(
-    prediction: Prediction,
-    evidence: Evidence,
-    statistic: str,
-    margin: Margin,
-    measure: Callable[[CellResults], np.ndarray],
-    control_fails: Callable[[Interval], bool],
-    measure_control: Callable[[CellResults], np.ndarray] | None = None,
-    control: CellResults | None = None,
-    primary: bool = False,
-) -> Verdict:
-    """Judge the mean over networks of one number a network against a margin, beside a control.
-
-    Networks are paired by seed: one that misses the state in either arm is dropped from both, and counted
-    (THEORY.md, How a verdict is reached).
-
-    Parameters
-    ----------
-    measure : callable
-        From a cell to one number for each of its seeds; NaN for a network without one.
-    control_fails : callable
-        Whether the control's interval counts as a failure of the test, as it should.
-    measure_control : callable, optional
-        What to measure in the control, where it is not the same.
-    control : CellResults, optional
-        The control, where it is not that of the evidence.
-    """
-    control = control or evidence.control
-    if control is None:
-        return Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin,
-                       note='there is no control cell; name one with control = "CELL", and run it')
-    change = _half_step_change(evidence, measured(evidence.main, measure), measure)
-    return judge_measured(prediction, evidence, statistic, margin, measured(evidence.main, measure),
-                          measured(control, measure_control or measure), control, control_fails, change, primary)
-
-
-def measured(cell: CellResults, measure: Callable[[CellResults], np.ndarray]) -> Measured:
-    """What a function of a cell gives, by seed."""
-    return Measured(cell.name, cell.seeds, measure(cell))
-
-
-def judge_measured(
-    prediction: Prediction,
-    evidence: Evidence,
-    statistic: str,
-    margin: Margin,
-    main: Measured,
-    other: Measured,
-    control: CellResults,
-    control_fails: Callable[[Interval], bool],
-    change: float | None = None,
-    primary: bool = False,
-) -> Verdict:
-    """As `judge_mean`, on numbers that are there already; a network that the law says nothing of is in neither.
-
-    Parameters
-    ----------
-    main, other : Measured
-        Of the main cell and of the control.
-    control : CellResults
-        The cell of `other`.
-    change : float, optional
-        What half the step changes; None for a statistic that has no error of the step.
-    """
-    both = np.intersect1d(main.seeds, other.seeds)
-    whole = both[np.isfinite(main.on(both)) & np.isfinite(other.on(both))]
-    dropped = len(both) - len(whole)
-    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin,
-                    networks=len(whole), dropped=dropped)
-    if len(whole) < LEAST_NETWORKS:
-        return replace(blank, note=f"{len(whole)} networks give both numbers; {LEAST_NETWORKS} are needed")
-    found = mean_interval(main.on(whole), evidence.rng(prediction.name, statistic))
-    beside = mean_interval(other.on(whole), evidence.rng(prediction.name, statistic, "control"))
-    failed = control_fails(beside)
-    doubts = _doubts(evidence, control, dropped / len(both), change, margin)
-    verdict = INCONCLUSIVE if doubts else _decide(found, margin, beside, failed)
-    if not failed:
-        doubts.append("the control did not fail")
-    return replace(
-        blank, verdict=verdict, estimate=found.estimate, low=found.low, high=found.high,
-        p=equivalence_p(main.on(whole), margin), half_step_change=math.nan if change is None else change,
-        control=Control(control.name, beside.estimate, beside.low, beside.high, failed), note="; ".join(doubts))
-
-
-def _decide(found: Interval, margin: Margin, control: Interval, control_failed: bool) -> str:
-    if margin.misses(found):
-        return REFUTED
-    if margin.contains(found) and control_failed:
-        return SUPPORTED
-    if margin.contains(found) and margin.contains(control):
-        return NOT_DISCRIMINATING
-    return INCONCLUSIVE
-
-
-def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[CellResults], np.ndarray]) -> float:
-    """|s(η/2) - s(η)| over the seeds that both cells have; NaN where there is no cell at half the step."""
-    if evidence.half_step is None:
-        return math.nan
-    half = Measured(evidence.half_step.name, evidence.half_step.seeds, measure(evidence.half_step))
-    both = np.intersect1d(main.seeds, half.seeds)
-    change = half.on(both) - main.on(both)
-    return float(abs(np.nanmean(change))) if np.isfinite(change).any() else math.nan
-
-
-def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: float | None, margin: Margin) -> list[str]:
-    """The reasons for which no verdict can be reached."""
-    doubts = []
-    if dropped > MOST_DROPPED:
-        doubts.append(f"{dropped:.0%} of the networks missed the state")
-    for cell in {evidence.main.name: evidence.main, control.name: control}.values():
-        share = float(np.mean(cell["status"] == 2))
-        if share > MOST_DIVERGED:
-            doubts.append(f"{share:.0%} of the networks of {cell.name} diverged")
-    if change is None:
-        return doubts
-    if evidence.needs_half_step and math.isnan(change):
-        doubts.append("no networks at half the step tell how much it changes")
-    if change >= margin.scale / 4:
-        doubts.append(f"half the step changes it by {change:.2g}, more than a quarter of the margin")
-    return doubts
-
-
-def has_constant_step(cell: CellResults) -> bool:
-    """Whether all steps of a cell are of one size."""
-    schedule = cell.config["training"]["schedule"]
-    return schedule["kind"] == "constant" and schedule["warm_up"] == 0
-
-
-def is_plain_descent(cell: CellResults) -> bool:
-    """Whether a cell is trained by full-batch descent at one step size, without momentum and weight decay."""
-    training = cell.config["training"]
-    return has_constant_step(cell) and training["method"] == "gd" and not (training["weight_decay"] or training["batch"])
-
-
-def median_of(values: np.ndarray) -> np.ndarray:
-    """The median over neurons that have a number, for each network; NaN for one without any."""
-    some = np.isfinite(values)
-    out, any_of = np.full(len(values), np.nan), some.any(axis=1)
-    out[any_of] = np.nanmedian(np.where(some, values, np.nan)[any_of], axis=1)
-    return out

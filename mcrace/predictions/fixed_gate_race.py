@@ -5,17 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import (
-    Evidence,
-    Needs,
-    Options,
-    Prediction,
-    Verdict,
-    is_plain_descent,
-    judge_mean,
-    median_of,
-    prediction,
-)
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import is_plain_descent, judge_mean, median_of
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, median_of, prediction
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import judge_mean, median_of
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 

@@ -7,26 +7,13 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import (
-    INCONCLUSIVE,
-    NOT_DISCRIMINATING,
-    NOT_TESTABLE,
-    REFUTED,
-    SUPPORTED,
-    Evidence,
-    Needs,
-    Options,
-    Prediction,
-    Verdict,
-    judge_mean,
-    prediction,
-)
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import judge_mean, worst
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
 END = "level=0.1"
 LAZY_GAIN, LAZY_CLUSTERS, FEW_CLUSTERS = 0.1, 0.5, 0.25
-WORST_FIRST = (NOT_TESTABLE, REFUTED, INCONCLUSIVE, NOT_DISCRIMINATING, SUPPORTED)
 
 
 class AlignmentOptions(Options):
@@ -55,12 +42,9 @@ class MutualAlignment(Prediction):
                           lambda i: i.high < LAZY_GAIN, primary=True)
         clusters = judge_mean(self, evidence, "clusters N95 / neurons", Margin(high=FEW_CLUSTERS), clusters_share,
                               lambda i: i.low > LAZY_CLUSTERS)
-        both = min((gain.verdict, clusters.verdict), key=WORST_FIRST.index)
+        both = worst([gain, clusters])
         dead = np.mean(evidence.main.at("cluster", END) == 0)
-        notes = [n for n in (gain.note, f"dead neurons: {dead:.1%}") if n]
-        if both != gain.verdict:
-            notes.append("decided by the clusters")
-        return [replace(gain, verdict=both, p=float(np.maximum(gain.p, clusters.p)), note="; ".join(notes)), clusters]
+        return [replace(both, note="; ".join(n for n in (both.note, f"dead neurons: {dead:.1%}") if n)), clusters]
 
 
 def alignment_gain(cell: CellResults) -> np.ndarray:

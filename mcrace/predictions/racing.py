@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import judge_mean
 from mcrace.results import CellResults
 from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
 

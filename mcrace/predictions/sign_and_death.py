@@ -7,19 +7,8 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import (
-    NOT_TESTABLE,
-    Evidence,
-    Measured,
-    Needs,
-    Options,
-    Prediction,
-    Verdict,
-    is_plain_descent,
-    judge_mean,
-    judge_measured,
-    prediction,
-)
+from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import Measured, is_plain_descent, judge_mean, judge_measured
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -88,7 +77,8 @@ class SignAndDeath(Prediction):
         cell, some = evidence.main, _dead(evidence.main).any(axis=1)
         dead, living = (Measured(cell.name, cell.seeds[some], moved_shares(cell, of)[some]) for of in ("dead", "living"))
         fails = lambda i: i.low > MOVED
-        return judge_measured(self, evidence, "share of dead neurons that moved", Margin(high=NEVER), dead, living, cell, fails)
+        return judge_measured(self, evidence, "share of dead neurons that moved", Margin(high=NEVER), dead, living, fails,
+                              None, (cell,), has_step_error=False)
 
 
 def _on(evidence: Evidence, cell: CellResults) -> Evidence:

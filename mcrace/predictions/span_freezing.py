@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
+from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import judge_mean
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
