@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,8 @@ from mcrace.tables import Section
 
 SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discriminating"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
+REPORTED = "reported"  # a number on which nothing hangs
+WORST_FIRST = (NOT_TESTABLE, REFUTED, INCONCLUSIVE, NOT_DISCRIMINATING, SUPPORTED)
 ANY = Margin()
 LEAST_NETWORKS = 30
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
@@ -162,6 +164,11 @@ class Measured:
     seeds: np.ndarray
     values: np.ndarray
 
+    @classmethod
+    def of(cls, cell: CellResults, measure: Callable[[CellResults], np.ndarray]) -> Measured:
+        """What a measure gives in a cell."""
+        return cls(cell.name, cell.seeds, measure(cell))
+
     def on(self, seeds: np.ndarray) -> np.ndarray:
         """The values of some seeds, all of which are there."""
         return self.values[np.searchsorted(self.seeds, seeds)]
@@ -194,30 +201,75 @@ def judge_mean(
     control : CellResults, optional
         The control, where it is not that of the evidence.
     """
-    control = control or evidence.control
+    control, half = control or evidence.control, evidence.half_step
+    return judge_measured(
+        prediction, evidence, statistic, margin, Measured.of(evidence.main, measure),
+        control and Measured.of(control, measure_control or measure), control_fails, half and Measured.of(half, measure),
+        (evidence.main, control) if control else (), primary)
+
+
+def judge_measured(
+    prediction: Prediction,
+    evidence: Evidence,
+    statistic: str,
+    margin: Margin,
+    main: Measured,
+    control: Measured | None,
+    control_fails: Callable[[Interval], bool],
+    half: Measured | None,
+    cells: Sequence[CellResults],
+    primary: bool = False,
+) -> Verdict:
+    """`judge_mean` of numbers that are measured already: from several cells, say.
+
+    Parameters
+    ----------
+    half : Measured, optional
+        The same as `main` at half the step.
+    cells : sequence of CellResults
+        All that the numbers came from.
+    """
     blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, margin=margin)
     if control is None:
         return replace(blank, note='there is no control cell; name one with control = "CELL", and run it')
-    main = Measured(evidence.main.name, evidence.main.seeds, measure(evidence.main))
-    other = Measured(control.name, control.seeds, (measure_control or measure)(control))
-    both = np.intersect1d(main.seeds, other.seeds)
-    whole = both[np.isfinite(main.on(both)) & np.isfinite(other.on(both))]
+    both = np.intersect1d(main.seeds, control.seeds)
+    whole = both[np.isfinite(main.on(both)) & np.isfinite(control.on(both))]
     dropped = len(both) - len(whole)
     blank = replace(blank, networks=len(whole), dropped=dropped)
     if len(whole) < LEAST_NETWORKS:
         return replace(blank, note=f"{len(whole)} networks give both numbers; {LEAST_NETWORKS} are needed")
     found = mean_interval(main.on(whole), evidence.rng(prediction.name, statistic))
-    beside = mean_interval(other.on(whole), evidence.rng(prediction.name, statistic, "control"))
+    beside = mean_interval(control.on(whole), evidence.rng(prediction.name, statistic, "control"))
     failed = control_fails(beside)
-    change = _half_step_change(evidence, main, measure)
-    doubts = _doubts(evidence, control, dropped / len(both), change, margin)
+    change = _half_step_change(main, half)
+    doubts = _doubts(cells, evidence.needs_half_step, dropped / len(both), change, margin)
     verdict = INCONCLUSIVE if doubts else _decide(found, margin, beside, failed)
     if not failed:
         doubts.append("the control did not fail")
     return replace(
         blank, verdict=verdict, estimate=found.estimate, low=found.low, high=found.high,
         p=equivalence_p(main.on(whole), margin), half_step_change=change,
-        control=Control(control.name, beside.estimate, beside.low, beside.high, failed), note="; ".join(doubts))
+        control=Control(control.cell, beside.estimate, beside.low, beside.high, failed), note="; ".join(doubts))
+
+
+def report_mean(prediction: Prediction, evidence: Evidence, statistic: str, main: Measured, note: str = "") -> Verdict:
+    """The mean over networks of one number a network with its interval, where no law says what it should be."""
+    values = main.values[np.isfinite(main.values)]
+    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, networks=len(values),
+                    dropped=len(main.values) - len(values), note=note)
+    if len(values) < LEAST_NETWORKS:
+        return replace(blank, note=f"{len(values)} networks give a number; {LEAST_NETWORKS} are needed")
+    found = mean_interval(values, evidence.rng(prediction.name, statistic))
+    return replace(blank, verdict=REPORTED, estimate=found.estimate, low=found.low, high=found.high)
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The first of several verdicts that all have to hold, decided by the worst of them; p is the largest."""
+    first, last = verdicts[0], min(verdicts, key=lambda v: WORST_FIRST.index(v.verdict))
+    note = first.note
+    if last.verdict != first.verdict:
+        note = "; ".join(n for n in (note, f"decided by: {last.statistic}") if n)
+    return replace(first, verdict=last.verdict, p=float(np.max([v.p for v in verdicts])), note=note)
 
 
 def _decide(found: Interval, margin: Margin, control: Interval, control_failed: bool) -> str:
@@ -230,26 +282,25 @@ def _decide(found: Interval, margin: Margin, control: Interval, control_failed: 
     return INCONCLUSIVE
 
 
-def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[CellResults], np.ndarray]) -> float:
+def _half_step_change(main: Measured, half: Measured | None) -> float:
     """|s(η/2) - s(η)| over the seeds that both cells have; NaN where there is no cell at half the step."""
-    if evidence.half_step is None:
+    if half is None:
         return math.nan
-    half = Measured(evidence.half_step.name, evidence.half_step.seeds, measure(evidence.half_step))
     both = np.intersect1d(main.seeds, half.seeds)
     change = half.on(both) - main.on(both)
     return float(abs(np.nanmean(change))) if np.isfinite(change).any() else math.nan
 
 
-def _doubts(evidence: Evidence, control: CellResults, dropped: float, change: float, margin: Margin) -> list[str]:
+def _doubts(cells: Sequence[CellResults], needs_half: bool, dropped: float, change: float, margin: Margin) -> list[str]:
     """The reasons for which no verdict can be reached."""
     doubts = []
     if dropped > MOST_DROPPED:
         doubts.append(f"{dropped:.0%} of the networks missed the state")
-    for cell in {evidence.main.name: evidence.main, control.name: control}.values():
+    for cell in {cell.name: cell for cell in cells}.values():
         share = float(np.mean(cell["status"] == 2))
         if share > MOST_DIVERGED:
             doubts.append(f"{share:.0%} of the networks of {cell.name} diverged")
-    if evidence.needs_half_step and math.isnan(change):
+    if needs_half and math.isnan(change):
         doubts.append("no networks at half the step tell how much it changes")
     if change >= margin.scale / 4:
         doubts.append(f"half the step changes it by {change:.2g}, more than a quarter of the margin")

@@ -8,11 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import (
-    INCONCLUSIVE,
-    NOT_DISCRIMINATING,
-    NOT_TESTABLE,
-    REFUTED,
-    SUPPORTED,
+    WORST_FIRST,
     Evidence,
     Needs,
     Options,
@@ -26,7 +22,6 @@ from mcrace.statistics import Margin
 
 END = "level=0.1"
 LAZY_GAIN, LAZY_CLUSTERS, FEW_CLUSTERS = 0.1, 0.5, 0.25
-WORST_FIRST = (NOT_TESTABLE, REFUTED, INCONCLUSIVE, NOT_DISCRIMINATING, SUPPORTED)
 
 
 class AlignmentOptions(Options):
