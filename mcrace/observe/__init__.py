@@ -5,8 +5,9 @@ time grid (``"loss"``) or at a state (``"norm_product@onset"``); see `Snapshot` 
 network over all its recording times, and leaves one value at its end (``"unlocking_time"``); see `Path`.
 """
 
-from mcrace.observe import alignment, neurons, outputs
+from mcrace.observe import alignment, extremal, neurons, outputs, unlocking
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
 from mcrace.observe.snapshot import Snapshot
 
-__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "neurons", "observable", "outputs", "path"]
+__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "extremal", "neurons", "observable", "outputs", "path",
+           "unlocking"]

@@ -56,8 +56,8 @@ def distances(W, sign):
     return out
 
 
-def clusters_of(W: np.ndarray, v: np.ndarray, product: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Average linkage of the active neurons of one network, cut at `CUT` (THEORY.md, mutual-alignment)."""
+def clusters_of(W: np.ndarray, v: np.ndarray, product: np.ndarray, active: np.ndarray, cut: float = CUT) -> np.ndarray:
+    """Average linkage of the active neurons of one network, cut at a distance (THEORY.md, mutual-alignment)."""
     if not np.isfinite(product).all():
         return np.full(len(v), -1, np.int32)
     labels = np.zeros(len(v), np.int32)
@@ -65,7 +65,7 @@ def clusters_of(W: np.ndarray, v: np.ndarray, product: np.ndarray, active: np.nd
     if usable.sum() < 2:
         labels[usable] = 1
         return labels
-    found = fcluster(linkage(distances(W[usable], np.sign(v[usable])), "average"), CUT, "distance")
+    found = fcluster(linkage(distances(W[usable], np.sign(v[usable])), "average"), cut, "distance")
     held = np.bincount(found, product[usable])
     rank = np.empty(len(held), np.int32)
     rank[np.argsort(-held, kind="stable")] = np.arange(1, len(held) + 1)

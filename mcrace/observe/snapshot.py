@@ -12,6 +12,7 @@ import numpy as np
 from mcrace.compiled import compiled
 from mcrace.kernels import Samples, networks
 from mcrace.observe.clusters import clusters_of
+from mcrace.seeds import SHARED, Stream
 
 if TYPE_CHECKING:
     from mcrace.study import Config
@@ -42,6 +43,14 @@ def cosines_of(W, v, D):
                 dd += d * d
             out[i, a] = np.sign(v[i, a]) * wd / np.sqrt(ww * dd)
     return out
+
+
+def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray) -> np.ndarray:
+    """Labels [network, sample], or [sample] where they are shared, shuffled by the stream (entropy, labels, network)."""
+    if y.ndim == 1:
+        return y[Stream(entropy, "labels", SHARED).permutation(len(y))]
+    orders = [Stream(entropy, "labels", int(seed)).permutation(y.shape[1]) for seed in seeds]
+    return np.take_along_axis(y, np.stack(orders), axis=1)
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,13 @@ class Snapshot:
     def shuffled(self) -> Samples:
         """The samples with shuffled labels."""
         return self.origin.shuffled()
+
+    @cached_property
+    def shuffled_labels(self) -> np.ndarray:
+        """The shuffled labels [network, sample]."""
+        if self.X.ndim == 3:
+            return shuffled_labels(self.y, self.origin.entropy, self.origin.seeds)
+        return np.broadcast_to(shuffled_labels(self.y[0], self.origin.entropy, self.origin.seeds), self.y.shape)
 
     def with_weights(self, W: np.ndarray, v: np.ndarray) -> Snapshot:
         """Other networks on the same data at the same moment."""

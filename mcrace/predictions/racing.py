@@ -9,7 +9,15 @@ from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
 from mcrace.results import CellResults
-from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, slopes_within_two, spearman_within
+from mcrace.statistics import (
+    Interval,
+    Margin,
+    permutation_p,
+    permuted_slopes,
+    slopes_within,
+    slopes_within_two,
+    spearman_within,
+)
 
 END = "level=0.1"
 LEAST_COSINE = -0.95
