@@ -121,7 +121,7 @@ def extremal_directions(X: np.ndarray, y: np.ndarray, entropy: int) -> tuple[np.
     signs : array [limit]
         +1 or -1: of the output weight.
     """
-    key = hashlib.sha256(np.ascontiguousarray(X)).digest() + hashlib.sha256(np.ascontiguousarray(y)).digest()
+    key = hashlib.sha256(X.tobytes()).digest() + hashlib.sha256(y.tobytes()).digest()
     key += entropy.to_bytes(16)
     if key not in _known:
         starts = Stream(entropy, "directions", SHARED + 1).normals(STARTS, X.shape[1])

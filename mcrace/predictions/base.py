@@ -204,8 +204,8 @@ def judge_mean(
     control, half = control or evidence.control, evidence.half_step
     return judge_measured(
         prediction, evidence, statistic, margin, Measured.of(evidence.main, measure),
-        control and Measured.of(control, measure_control or measure), control_fails, half and Measured.of(half, measure),
-        (evidence.main, control) if control else (), primary)
+        Measured.of(control, measure_control or measure) if control else None, control_fails,
+        Measured.of(half, measure) if half else None, (evidence.main, control) if control else (), primary)
 
 
 def judge_measured(
