@@ -161,11 +161,11 @@ class Recorder:
 
     def at_time(self, place: int, rows: np.ndarray, snapshot: Snapshot) -> None:
         """Record the networks of some rows at a time of the grid."""
-        for name in self.wanted.grid:
-            self.grid[name][rows, place] = _computed(name, snapshot)
-        for name in self.paths:
+        for name in self.paths:  # which may want the drift: outputs come with it
             if self.times[place] > 0:
                 self._follow(name, rows, snapshot)
+        for name in self.wanted.grid:
+            self.grid[name][rows, place] = _computed(name, snapshot)
         if self.keep_weights == "all":
             self.weights["W"][rows, place], self.weights["v"][rows, place] = snapshot.W, snapshot.v
 

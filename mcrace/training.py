@@ -15,10 +15,10 @@ from mcrace.compiled import compiled
 from mcrace.initial import Weights, initial_velocities, initial_weights
 from mcrace.kernels import NEVER, MarkTable, Samples, networks
 from mcrace.observe import Snapshot
-from mcrace.observe.snapshot import Origin
+from mcrace.observe.snapshot import Origin, shuffled_labels
 from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
-from mcrace.seeds import SHARED, Stream, batches
+from mcrace.seeds import batches
 from mcrace.study import Config, Training
 from mcrace.tasks.base import Drawn
 
@@ -96,12 +96,8 @@ class Group:
                       lambda: self.testing(self.seeds))
 
     def shuffled(self) -> Samples:
-        """The samples with labels shuffled, for controls, by the stream (entropy, labels, network)."""
-        loss, n = self.config.task.loss, self.y.shape[-1]
-        if self.y.ndim == 1:
-            return Samples(self.X, self.y[Stream(self.entropy, "labels", SHARED).permutation(n)], loss)
-        orders = [Stream(self.entropy, "labels", int(seed)).permutation(n) for seed in self.seeds]
-        return Samples(self.X, np.take_along_axis(self.y, np.stack(orders), axis=1), loss)
+        """The samples with labels shuffled, for controls."""
+        return Samples(self.X, shuffled_labels(self.y, self.entropy, self.seeds), self.config.task.loss)
 
 
 def train(

@@ -34,9 +34,14 @@ def _cluster(state: Snapshot) -> np.ndarray:
 @observable("clusters_95")
 def _clusters_95(state: Snapshot) -> np.ndarray:
     """N95, the fewest clusters that hold 95 % of Σa."""
-    counts = np.full(len(state.W), np.nan)
-    for i in np.flatnonzero(state.clusters.max(axis=1) > 0):
-        held = np.bincount(state.clusters[i], state.norm_product[i])[1:]
+    return held_by_fewest(state.clusters, state.norm_product)
+
+
+def held_by_fewest(clusters: np.ndarray, product: np.ndarray) -> np.ndarray:
+    """The fewest clusters that hold 95 % of the norm products of each network; NaN where clusters are not known."""
+    counts = np.full(len(clusters), np.nan)
+    for i in np.flatnonzero(clusters.max(axis=1) > 0):
+        held = np.bincount(clusters[i], product[i])[1:]
         counts[i] = np.argmax(np.cumsum(held) >= HELD * held.sum() * (1 - 1e-12)) + 1
     return counts
 

@@ -55,15 +55,15 @@ def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return linkage(distances(W[usable], np.sign(v[usable])), "average")
 
 
-def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """The tree of one network cut at `CUT` (THEORY.md, mutual-alignment)."""
+def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:
+    """The tree of one network cut at a distance (THEORY.md, mutual-alignment)."""
     if not np.isfinite(product).all():
         return np.full(len(product), -1, np.int32)
     labels = np.zeros(len(product), np.int32)
     if usable.sum() < 2:
         labels[usable] = 1
         return labels
-    found = fcluster(tree, CUT, "distance")
+    found = fcluster(tree, cut, "distance")
     held = np.bincount(found, product[usable])
     rank = np.empty(len(held), np.int32)
     rank[np.argsort(-held, kind="stable")] = np.arange(1, len(held) + 1)

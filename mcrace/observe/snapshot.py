@@ -13,6 +13,7 @@ from mcrace.compiled import compiled
 from mcrace.kernels import Samples, networks
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
+from mcrace.seeds import SHARED, Stream
 
 if TYPE_CHECKING:
     from mcrace.study import Config
@@ -50,6 +51,14 @@ def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     if loss == "mse":
         return (f - y) ** 2 / 2
     return np.logaddexp(0, -y * f)
+
+
+def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray) -> np.ndarray:
+    """Labels [network, sample], or [sample] where they are shared, shuffled by the stream (entropy, labels, network)."""
+    if y.ndim == 1:
+        return y[Stream(entropy, "labels", SHARED).permutation(len(y))]
+    orders = [Stream(entropy, "labels", int(seed)).permutation(y.shape[1]) for seed in seeds]
+    return np.take_along_axis(y, np.stack(orders), axis=1)
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,13 @@ class Snapshot:
         X, y = self.origin.test()
         labels = y if y.ndim == 2 else np.broadcast_to(y, (len(self.W), len(y)))
         return replace(self, y=labels, samples=Samples(X, y, self.loss), origin=replace(self.origin, X=X))
+
+    @cached_property
+    def shuffled_labels(self) -> np.ndarray:
+        """The shuffled labels [network, sample]."""
+        if self.X.ndim == 3:
+            return shuffled_labels(self.y, self.origin.entropy, self.origin.seeds)
+        return np.broadcast_to(shuffled_labels(self.y[0], self.origin.entropy, self.origin.seeds), self.y.shape)
 
     def with_weights(self, W: np.ndarray, v: np.ndarray) -> Snapshot:
         """Other networks on the same data at the same moment."""

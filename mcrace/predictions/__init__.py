@@ -6,6 +6,8 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 from mcrace.predictions import (
     balancedness,
     capacity,
+    early_phase,
+    extremal_directions,
     fixed_gate_race,
     growth_law,
     lottery_ticket,
@@ -14,9 +16,13 @@ from mcrace.predictions import (
     racing,
     sign_and_death,
     span_freezing,
+    unbalanced_start,
+    unlocking,
+    winner_stability,
 )
 from mcrace.predictions.base import PREDICTIONS, Needs, Prediction, Verdict, prediction
 from mcrace.predictions.judging import test
 
-__all__ = ["PREDICTIONS", "Needs", "Prediction", "Verdict", "balancedness", "capacity", "fixed_gate_race", "growth_law",
-           "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test"]
+__all__ = ["PREDICTIONS", "Needs", "Prediction", "Verdict", "balancedness", "capacity", "early_phase", "extremal_directions",
+           "fixed_gate_race", "growth_law", "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing",
+           "sign_and_death", "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]

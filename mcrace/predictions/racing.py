@@ -10,11 +10,20 @@ from pydantic import Field
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean
 from mcrace.results import CellResults
-from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
+from mcrace.statistics import (
+    Interval,
+    Margin,
+    permutation_p,
+    permuted_slopes,
+    slopes_within,
+    slopes_within_two,
+    spearman_within,
+)
 
 END = "level=0.1"
 LEAST_COSINE = -0.95
-LAZY_SLOPE, HIGH_RANK, LOW_RANK = 0.5, 0.6, 0.3
+LEAST_HANDICAP = (1 + LEAST_COSINE) / 2  # of (|v0| + |w0| cos δ0)/(|v0| + |w0|)
+LAZY_SLOPE, LAZY_SLOPE_UNBALANCED, HIGH_RANK, LOW_RANK = 0.5, 0.8, 0.6, 0.3
 
 
 class RacingOptions(Options):
@@ -41,33 +50,44 @@ class Racing(Prediction):
     options = RacingOptions
 
     def needs(self, options: RacingOptions) -> Needs:
-        start = ("cosine", "cosine_permuted", "norm_product", "output_weight")
+        start = ("cosine", "cosine_permuted", "norm_product", "output_weight", "input_norm")
         end = ("norm_product", "active", "cluster")
         return Needs((*(f"{n}@start" for n in start), *(f"{n}@{END}" for n in end), "norm_product@tau=1", "cosine@tau=1"))
 
     def judge(self, evidence: Evidence, options: RacingOptions) -> list[Verdict]:
-        main = evidence.main
-        if not main.config["network"]["init"]["balanced"] or main.config["network"]["init"]["ratio"] != 1:
-            return self.not_testable(evidence, "the law is for a balanced start (init.balanced = true, ratio = 1)")
         margin = Margin(1 - options.margin, 1 + options.margin)
-        lazy_fails = lambda i: i.high < LAZY_SLOPE
-        slope = judge_mean(self, evidence, "slope of log growth on handicap", margin, growth_slopes, lazy_fails, primary=True)
-        shuffled = judge_mean(self, evidence, "slope, control: shuffled labels", margin, growth_slopes, lazy_fails,
-                              measure_control=lambda c: growth_slopes(c, "cosine_permuted"), control=main)
-        exact = judge_mean(self, evidence, "slope on the exact score at τ = 1", margin, exact_score_slopes, margin.misses)
+        slopes = self._balanced if is_balanced(evidence.main) else self._unbalanced
         ranks = Margin(low=HIGH_RANK)
         low = lambda i: i.high <= LOW_RANK
         rank = [judge_mean(self, evidence, f"rank correlation cos δ, a_T, {label}", ranks, measure, low,
                            measure_control=start_ranks)
                 for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0, in clusters", cluster_ranks))]
-        return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
+        return [*slopes(evidence, margin), *rank]
 
-    def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:
+    def _balanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
+        lazy_fails = lambda i: i.high < LAZY_SLOPE
+        slope = judge_mean(self, evidence, "slope of log growth on handicap", margin, growth_slopes, lazy_fails, primary=True)
+        shuffled = judge_mean(self, evidence, "slope, control: shuffled labels", margin, growth_slopes, lazy_fails,
+                              measure_control=lambda c: growth_slopes(c, "cosine_permuted"), control=evidence.main)
+        exact = judge_mean(self, evidence, "slope on the exact score at τ = 1", margin, exact_score_slopes, margin.misses)
+        handicap, growth, strata = _growth_and_handicap(evidence.main, "cosine")
+        return [slope, shuffled, self._permutation(evidence, slope, handicap, growth, strata), exact]
+
+    def _unbalanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
+        lazy_fails = lambda i: i.high < LAZY_SLOPE_UNBALANCED
+        slope = judge_mean(self, evidence, "slope of log a_T on log H beside log a_0", margin, handicap_slopes, lazy_fails,
+                           primary=True)
+        shuffled = judge_mean(self, evidence, "slope, control: shuffled labels", margin, handicap_slopes, lazy_fails,
+                              measure_control=lambda c: handicap_slopes(c, "cosine_permuted"), control=evidence.main)
+        return [slope, shuffled]
+
+    def _permutation(
+        self, evidence: Evidence, slope: Verdict, x: np.ndarray, y: np.ndarray, strata: np.ndarray
+    ) -> Verdict:
         """Whether the slope differs from 0 at all; the same networks are shuffled as are observed."""
         slope = replace(slope, statistic="slope is not 0 (999 permutations)", primary=False)
         if np.isnan(slope.estimate):
             return slope
-        x, y, strata = _growth_and_handicap(evidence.main, "cosine")
         permuted = permuted_slopes(x, y, strata, evidence.rng(self.name, "permutation"))
         p = permutation_p(float(np.nanmean(slopes_within(x, y, strata))), permuted)
         low, high = np.quantile(permuted, [0.025, 0.975])
@@ -75,6 +95,12 @@ class Racing(Prediction):
         verdict = "supported" if outside and p <= 0.05 else "inconclusive"
         return replace(slope, p=p, verdict=verdict, margin=Margin(), control=None, half_step_change=float("nan"),
                        note=f"permuted slopes: 95 % within {low:.2g} and {high:.2g}")
+
+
+def is_balanced(cell: CellResults) -> bool:
+    """Whether |w_0| = |v_0| in a cell."""
+    init = cell.config["network"]["init"]
+    return init["balanced"] and init["ratio"] == 1
 
 
 def _signs(cell: CellResults) -> np.ndarray:
@@ -98,6 +124,22 @@ def _growth_and_handicap(cell: CellResults, cosine: str) -> tuple[np.ndarray, np
 def growth_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:
     """The statistic, for each network."""
     return slopes_within(*_growth_and_handicap(cell, cosine))
+
+
+def handicap_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:
+    """Coefficient of log H, beside log a_0, in log a_T for each network (THEORY.md, racing).
+
+    Centred within the sign that a neuron has in the end: v crosses 0 where |w_0| cos δ_0 < -|v_0|.  As in a balanced start,
+    those that start next to opposite are left out.
+    """
+    v, w = np.abs(cell.at("output_weight", "start")), cell.at("input_norm", "start")
+    root = v + w * cell.at(cosine, "start")
+    used = (np.abs(root) > LEAST_HANDICAP * (v + w)) & (cell.at("active", END) == 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_H = np.where(used, 2 * np.log(np.abs(root) / 2), np.nan)
+        log_start, log_end = (np.log(cell.at("norm_product", state)) for state in ("start", END))
+    signs = np.where(root < 0, 1 - _signs(cell), _signs(cell))
+    return slopes_within_two(log_H, log_start, log_end, signs)[0]
 
 
 def exact_score_slopes(cell: CellResults) -> np.ndarray:
