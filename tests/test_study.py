@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from test_tasks_files import archive, records
 
 from mcrace.completion import complete
 from mcrace.errors import StudyError, nearest
@@ -49,9 +51,12 @@ def mistakes(text):
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)
-def test_every_job_of_the_repository_is_a_study(path):
-    study = complete(load_study(path))
-    assert study.cells and study.text == path.read_text()
+def test_every_job_of_the_repository_is_a_study(path, tmp_path):
+    job = tmp_path / shutil.copy(path, tmp_path)
+    if "cifar10" in path.name:  # what is not shipped is made
+        archive(tmp_path / "cifar-10-binary.tar.gz", {f"data_batch_{k}.bin": records(200, k).tobytes() for k in range(1, 6)})
+    study = complete(load_study(job))
+    assert study.cells and study.text.startswith(path.read_text())
     assert len({c.name for c in study.cells}) == len(study.cells)
 
 
