@@ -1,17 +1,22 @@
 """The exact laws: what is recorded for them against plain NumPy, their statistics on made-up networks, and on real ones."""
 
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
 from test_predictions import Cell
 
 import mcrace
+from mcrace.completion import complete
 from mcrace.predictions import fixed_gate_race, growth_law, span_freezing
 from mcrace.predictions.balancedness import drift_slopes, drifts, limit_drifts, shares_left
 from mcrace.predictions.base import Evidence
 from mcrace.predictions.judging import with_options
 from mcrace.predictions.sign_and_death import flip_shares, flips_less_law, moved_shares, signs_not_by_law
+from mcrace.study import Until
+from mcrace.training import train
 
 TRAINING = {"method": "gd", "step_size": 0.1, "weight_decay": 0.0, "batch": None, "dtype": "float64",
             "schedule": {"kind": "constant", "warm_up": 0}}
@@ -52,6 +57,7 @@ entropy = 5
 [task]
 kind = "gaussian"
 samples = 6
+test_samples = 10
 dimension = 8
 center = false
 loss = "mse"
@@ -129,6 +135,20 @@ def test_the_drift_of_the_balance_is_added_up_to_the_onset(tiny):
         rate = 0.3**2 * np.array(rate)
         assert cell["balance_drift"][i] == pytest.approx(rate[:-1].sum(0), rel=1e-9, abs=1e-14), "the law is exact"
         assert cell["balance_drift_predicted"][i] == pytest.approx((rate[1:] + rate[:-1]).sum(0) / 2, rel=1e-9, abs=1e-14)
+
+
+def test_what_is_recorded_depends_on_no_neighbour():
+    config = complete(mcrace.parse_study(TINY)).cells[0].config
+    more = ("kernel_distance", "kernel_alignment@onset", "gate_distance", "parameter_distance", "test_loss",
+            "test_accuracy@final")
+    record = config.record.model_copy(update={"observables": (*config.record.observables, *more), "weights": "none"})
+    training = config.training.model_copy(update={"until": Until(loss_drop=0.8)})
+    config, times = replace(config, record=record, training=training), np.array([0, 3, 10, 20, 40, 80, 160, 200])
+    one, other = (train(config, {}, 5, np.arange(12), times, batch) for batch in (12, 5))
+    assert len(set(one.stop_step)) > 6, "networks leave at different times"
+    for kind in ("grid", "paths", "at"):
+        for name, values in getattr(one, kind).items():
+            assert np.array_equal(values, getattr(other, kind)[name], equal_nan=True), name
 
 
 def test_growth_and_freezing_are_judged_on_a_run(tiny):
@@ -219,6 +239,14 @@ def test_weight_decay_shrinks_the_balance():
     assert shares_left(cell, decays=False) == pytest.approx((1 - 0.002) ** 200)
     never = Made(at, steps=-1, weight_decay=0.02)
     assert np.isnan(drifts(never)).all()
+
+
+def test_only_the_control_of_a_limit_is_run_at_half_the_step():
+    cells = {c.name: c for c in complete(mcrace.parse_study(LAWS)).cells}
+    halves = {name for name in cells if name.endswith("+half-step")}
+    assert halves == {f"{name}+half-step" for name in ("main", "above", "few-samples", "heavy-ball")}
+    assert cells["heavy-ball+half-step"].config.training.step_size == cells["heavy-ball"].config.training.step_size / 4
+    assert cells["heavy-ball+half-step"].of == "heavy-ball" and cells["heavy-ball"].role == "control"
 
 
 # ------------------------------------------------------------------------------------------------- fixed-gate-race

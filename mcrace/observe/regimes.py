@@ -12,21 +12,22 @@ from mcrace.observe.snapshot import Snapshot
 
 @compiled
 def _activations(W, X, h, on):
-    """relu(w·x) and 0 or 1 for the gates of one network [neuron, sample]."""
+    """relu(w·x) and 0 or 1 for the gates of one network [neuron, sample], of X [input, sample], which goes by vectors."""
     for a in range(W.shape[0]):
-        for n in range(X.shape[0]):
-            total = 0.0
-            for k in range(W.shape[1]):
-                total += W[a, k] * X[n, k]
-            on[a, n] = 1.0 if total > 0 else 0.0
-            h[a, n] = total if not total <= 0 else 0.0
+        h[a, :] = 0.0
+        for k in range(W.shape[1]):
+            for n in range(X.shape[1]):
+                h[a, n] += W[a, k] * X[k, n]
+        for n in range(X.shape[1]):
+            on[a, n] = 1.0 if h[a, n] > 0 else 0.0
+            h[a, n] = h[a, n] if not h[a, n] <= 0 else 0.0
 
 
 @compiled
 def _kernel(W, v, X, gram, h, on, K):
     """K(x, x') = Σ_a relu(w·x) relu(w·x') + x·x' Σ_a v² g g' of one network [sample, sample], the lower half."""
     _activations(W, X, h, on)
-    samples = X.shape[0]
+    samples = X.shape[1]
     shared = np.zeros(samples)
     for n in range(samples):
         K[n, : n + 1] = 0.0
@@ -43,12 +44,12 @@ def _kernel(W, v, X, gram, h, on, K):
 
 @compiled
 def _gram(X, out):
-    for n in range(X.shape[0]):
-        for j in range(n + 1):
-            total = 0.0
-            for k in range(X.shape[1]):
-                total += X[n, k] * X[j, k]
-            out[n, j] = total
+    """x·x' of X [input, sample], the lower half."""
+    for n in range(X.shape[1]):
+        out[n, : n + 1] = 0.0
+        for k in range(X.shape[0]):
+            for j in range(n + 1):
+                out[n, j] += X[k, n] * X[k, j]
 
 
 @compiled
@@ -65,7 +66,7 @@ def _product(K, L):
 @compiled
 def _compared(W, v, W0, v0, X, out):
     """<K, K>, <K, K0>, <K0, K0> and |K - K0|² of tangent kernels, in each network."""
-    samples, neurons = X.shape[1], W.shape[1]
+    samples, neurons = X.shape[2], W.shape[1]
     gram, K, K0 = np.zeros((samples, samples)), np.zeros((samples, samples)), np.zeros((samples, samples))
     h, on = np.empty((neurons, samples)), np.empty((neurons, samples))
     for i in range(len(W)):
@@ -81,7 +82,7 @@ def _compared(W, v, W0, v0, X, out):
 @compiled
 def _aligned(W, v, X, y, out):
     """yᵀKy/(|K||y|²) in each network."""
-    samples, neurons = X.shape[1], W.shape[1]
+    samples, neurons = X.shape[2], W.shape[1]
     gram, K, labels = np.zeros((samples, samples)), np.zeros((samples, samples)), np.zeros((samples, samples))
     h, on = np.empty((neurons, samples)), np.empty((neurons, samples))
     for i in range(len(W)):
@@ -99,7 +100,7 @@ def _aligned(W, v, X, y, out):
 @compiled
 def _differing(W, W0, X, out):
     """Share of (neuron, sample) whose gates differ, in each network."""
-    samples, neurons = X.shape[1], W.shape[1]
+    samples, neurons = X.shape[2], W.shape[1]
     h, on, on0 = np.empty((neurons, samples)), np.empty((neurons, samples)), np.empty((neurons, samples))
     for i in range(len(W)):
         _activations(W0[i], X[i % len(X)], h, on0)
@@ -126,8 +127,8 @@ def _distances(W, v, W0, v0, out):
 
 
 def _samples(state: Snapshot) -> np.ndarray:
-    """X with a first dimension, of length 1 where samples are shared."""
-    return np.ascontiguousarray(state.X if state.X.ndim == 3 else state.X[None])
+    """X [network, input, sample], with a first dimension of length 1 where samples are shared."""
+    return np.ascontiguousarray(np.swapaxes(state.X if state.X.ndim == 3 else state.X[None], 1, 2))
 
 
 def _kernel_products(state: Snapshot) -> np.ndarray:

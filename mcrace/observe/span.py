@@ -58,10 +58,11 @@ def _off_span(W, X, samples, out):
     for i in range(W.shape[0]):
         if i == 0 or len(X) > 1:
             rank = _basis_of(X[i % len(X), :samples], basis, x)
-        for a in range(W.shape[1]):
+        out[i] = np.nan
+        for a in range(W.shape[1] if rank < inputs else 0):
             x[:] = W[i, a]
             _take_out(basis, rank, x)
-            out[i, a] = _length(x) if rank < inputs else np.nan
+            out[i, a] = _length(x)
 
 
 def _off(state: Snapshot, W: np.ndarray, share: float = 1.0) -> np.ndarray:

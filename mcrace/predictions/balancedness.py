@@ -31,8 +31,10 @@ class Balancedness(Prediction):
     Statistics, from the start to the onset: per network, the slope of the log of the median |drift| on log η, from a step
     and its half (1 ± 0.05); the median over neurons of the drift over Σ η²(v²|D|² - (w·D)²) (1 ± 0.05); the median over
     neurons of the |drift| extrapolated to η → 0, over the median |w_0|² (at most 1e-2).  Control: heavy ball at fixed
-    friction, which does not conserve it in any limit.  In cells with weight decay and an unbalanced start also what is
-    left of the start over e^{-2λt} (1 ± 0.05), with a control that knows of no decay.
+    friction, which does not conserve it in any limit.  (Where gates change before the onset, norms have grown far above
+    |w_0| by then; what is extrapolated is below the margin only for small steps, and falls as η².)  In cells with weight
+    decay and an unbalanced start also what is left of the start over e^{-2λt} (1 ± 0.05), with a control that knows of no
+    decay.
     """
 
     options = BalancednessOptions
