@@ -262,7 +262,7 @@ samples = 100
 dimension = 20
 symmetric = true
 [network]
-hidden = [60]
+hidden = [100]
 init = { scale = 1e-3 }
 [training]
 step_size = 0.5
