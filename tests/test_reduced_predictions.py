@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import studies
 from test_predictions import Cell, around, judge
 
 import mcrace
@@ -250,6 +251,23 @@ def test_the_study_gets_the_stage_and_what_it_reads():
     assert prediction.needs(prediction.options()).stages == ("tickets",) and len(OWN) == 6
 
 
+# ------------------------------------------------------------------------------------------------- a real run
+
+
+def test_a_study_of_all_three_from_its_file_to_its_verdicts(tmp_path):
+    text = studies.race(32, hidden="[22]", samples="24", until="{ loss_drop = 0.91 }", loss='"mse"', step_size="0.3")
+    text = text.replace("racing", "merging").replace("mutual-alignment", "capacity") + 'lottery-ticket = { control = "lazy" }'
+    results = mcrace.run(mcrace.parse_study(text), tmp_path, workers=0)
+    found = mcrace.test(results)
+    assert [v.prediction for v in found if v.primary] == ["merging", "capacity", "lottery-ticket"]
+    lead = next(v for v in found if v.statistic == "lead in 2τ_on of the H ticket")
+    assert lead.control.cell == "main" and lead.estimate > lead.control.estimate, "labels matter even here"
+    data = results.cell("main").to_xarray()
+    assert data["ticket_onset_step"].dims == ("seed", "variant") and data["merge_curve_at"].dims == ("seed", "state", "kept")
+    assert data["ticket_onset_step"].sel(variant="ten:handicap").mean() < data["ticket_onset_step"].sel(variant="ten:a0").mean()
+    assert np.allclose(data["zero_loss_at"].sel(state="start"), 0.5)
+
+
 # ------------------------------------------------------------------------------------------------- the laws
 
 STUDY = """
@@ -263,7 +281,7 @@ samples = 100
 dimension = 20
 symmetric = true
 [network]
-hidden = [60]
+hidden = [100]
 init = { scale = 1e-3 }
 [training]
 step_size = 0.5

@@ -13,10 +13,12 @@ from mcrace.completion import complete
 from mcrace.errors import StudyError
 from mcrace.initial import initial_weights
 from mcrace.observe.capacity import fewest_kept
+from mcrace.recording import Status
 from mcrace.schedule import step_sizes
 from mcrace.stages import STAGES
 from mcrace.stages.tickets import OWN, TEN, VARIANTS, Start, _wider, another_direction, matched
-from mcrace.worker import compute, configuration
+from mcrace.training import train
+from mcrace.worker import compute, configuration, kernel_of
 
 SMALL = {"dtype": '"float64"', "hidden": "[22]", "samples": "24", "dimension": "6", "until": "{ loss_drop = 0.91 }"}
 
@@ -228,3 +230,12 @@ def test_the_stage_is_named_and_has_a_cost():
     with pytest.raises(StudyError, match="unknown stage 'ticket': did you mean 'tickets'"):
         text = studies.race().replace("weights = ", 'stages = ["ticket"]\nweights = ')
         complete(mcrace.parse_study(text))
+
+
+@pytest.mark.parametrize("dimension, kernel", [(6, "one-layer-lanes"), (400, "one-layer-gram")])
+def test_a_batch_of_neurons_of_weight_0_alone_ends_at_once_in_every_kernel(dimension, kernel):
+    cell = study(dimension=str(dimension), dtype='"float32"').cells[0]
+    assert kernel_of(cell.config) == kernel
+    zeros = lambda seeds: (np.zeros((len(seeds), 22, dimension)), np.zeros((len(seeds), 22)))
+    record = train(cell.config, {}, 1, np.arange(3), np.array([0, 5]), 16, zeros)
+    assert (record.status == Status.DEAD).all() and (record.stop_step == 0).all()

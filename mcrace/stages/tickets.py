@@ -109,7 +109,7 @@ class Start:
 
 @compiled
 def matched(chosen, v, a, usable, out):
-    """For each chosen neuron one off the ticket, of its sign and of the nearest log a that is still free; -1: none left."""
+    """For each chosen neuron one off the ticket, of its sign and of the nearest a, by ratio, that is still free; -1: none."""
     for i in range(len(chosen)):
         free = usable[i].copy()
         for slot in range(chosen.shape[1]):
@@ -119,7 +119,7 @@ def matched(chosen, v, a, usable, out):
             one, best, found = chosen[i, slot], np.inf, -1
             if one >= 0:
                 for other in range(v.shape[1]):
-                    apart = abs(np.log(a[i, other] / a[i, one]))
+                    apart = max(a[i, other] / a[i, one], a[i, one] / a[i, other])
                     if free[other] and v[i, other] * v[i, one] > 0 and apart < best:
                         best, found = apart, other
                 if found >= 0:
@@ -158,28 +158,24 @@ class Tickets(Stage):
             sums[:, k], others[:, k] = start.sum_of(start.handicap, chosen), other.sum_of(other.handicap, chosen)
         different, which = np.unique(np.maximum(step, 0), return_inverse=True)
         time = np.where(step >= 0, times_at(trained.config.training, different)[which.reshape(shape)], np.nan)
-        each = ("seed", "variant")
-        notes = {name: {"description": text, "units": units} for name, text, units in TEXTS}
-        values = {"ticket_size": size, "ticket_neurons": neurons, "ticket_handicap": sums, "ticket_handicap_other": others,
-                  "ticket_clock": start.clock, "ticket_clock_other": other.clock, "ticket_onset_step": step,
-                  "ticket_onset_time": time, "ticket_stop_step": stop, "ticket_final_loss": loss}
-        dims = {"ticket_size": ("seed",), "ticket_clock": ("seed",), "ticket_clock_other": ("seed",),
-                "ticket_neurons": (*each, "slot")}
+        values = (size, neurons, sums, others, start.clock, other.clock, step, time, stop, loss)
         return {"variant": Variable(("variant",), np.array(VARIANTS, object)),
-                **{name: Variable(dims.get(name, each), array, notes[name]) for name, array in values.items()}}
+                **{name: Variable(dims, array, {"description": text, "units": units})
+                   for (name, dims, text, units), array in zip(STORED, values, strict=True)}}
 
 
-TEXTS = (
-    ("ticket_size", "neurons of the tickets of the network's own size, max(4, K_merge) made even, 16 at most", "1"),
-    ("ticket_neurons", "neurons of each ticket; from the width of the network on: new ones; -1: none", "1"),
-    ("ticket_handicap", "sum of the handicaps H of a ticket on the labels of the task", "1"),
-    ("ticket_handicap_other", "sum of the handicaps H of a ticket on labels of another direction", "1"),
-    ("ticket_clock", "median |D| of the whole network at the start", "1"),
-    ("ticket_clock_other", "median |D| of the whole network at the start on labels of another direction", "1"),
-    ("ticket_onset_step", "first step with L ≤ 0.99 L_0 of a ticket trained alone; -1: never", "step"),
-    ("ticket_onset_time", "time of that step", "sum of step sizes"),
-    ("ticket_stop_step", "step at which a ticket of the network's own size ended", "step"),
-    ("ticket_final_loss", "loss at that step", "1"),
+EACH = ("seed", "variant")
+STORED = (
+    ("ticket_size", ("seed",), "neurons of the tickets of the network's own size, max(4, K_merge) made even, 16 at most", "1"),
+    ("ticket_neurons", (*EACH, "slot"), "neurons of each ticket; from the network's width on: new ones; -1: none", "1"),
+    ("ticket_handicap", EACH, "sum of the handicaps H of a ticket on the labels of the task", "1"),
+    ("ticket_handicap_other", EACH, "sum of the handicaps H of a ticket on labels of another direction", "1"),
+    ("ticket_clock", ("seed",), "median |D| of the whole network at the start", "1"),
+    ("ticket_clock_other", ("seed",), "median |D| of the whole network at the start on labels of another direction", "1"),
+    ("ticket_onset_step", EACH, "first step with L ≤ 0.99 L_0 of a ticket trained alone; -1: never", "step"),
+    ("ticket_onset_time", EACH, "time of that step", "sum of step sizes"),
+    ("ticket_stop_step", EACH, "step at which a ticket of the network's own size ended; -1: not trained so far", "step"),
+    ("ticket_final_loss", EACH, "loss at that step", "1"),
 )
 
 
