@@ -166,7 +166,7 @@ def test_unlocking_on_neurons_that_unlock_in_time_and_a_control_where_they_do_no
     order, locked, ratio, *rest = judge("unlocking", unlocked(noise=0.01), lazy)
     assert order.verdict == locked.verdict == ratio.verdict == "supported" and order.primary
     assert order.estimate > 0.95 and abs(order.control.estimate - 0.5) < 0.15 and locked.estimate == 0
-    assert locked.control.estimate == pytest.approx(0.5, abs=0.05) and ratio.control == locked.control
+    assert locked.control.estimate == pytest.approx(0.5, abs=0.05) and ratio.control.estimate == locked.control.estimate
     assert [v.verdict for v in rest] == ["reported"] * 4
     assert [round(v.estimate, 6) for v in rest] == [1, 0.5, 0, 0.5]
 
@@ -177,7 +177,7 @@ def test_unlocking_is_refuted_where_neurons_do_something_else(change):
     if change == "slower":
         main.variables["unlocking_time"] *= 1.4
     verdict = judge("unlocking", main, unlocked(late=0.5, seed=1))[0]
-    assert verdict.verdict == "refuted" and ("decided by" in verdict.note) == (change != "disordered")
+    assert verdict.verdict == "refuted" and ("decided by" in verdict.note) == (change == "slower")
 
 
 def test_unlocking_asks_for_records_that_are_fine_enough():
