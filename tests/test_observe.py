@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from mcrace import observe
 from mcrace.errors import StudyError
 from mcrace.kernels import Samples
-from mcrace.observe import OBSERVABLES, Snapshot, observable
+from mcrace.observe import OBSERVABLES, Snapshot, extremal, observable
 from mcrace.observe.snapshot import Origin
 
 MOMENTS = sorted(name for name in OBSERVABLES if not OBSERVABLES[name].path)
+
+
+@pytest.fixture(autouse=True)
+def fewer_starts(monkeypatch):
+    """Extremal directions from few starts in few steps: here it matters only what depends on what."""
+    monkeypatch.setattr(extremal, "STARTS", 30)
+    monkeypatch.setattr(extremal, "STEPS", 40)
 
 
 def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):

@@ -276,12 +276,6 @@ def test_racing_in_a_control_that_races_as_well_discriminates_nothing():
     assert slope.verdict == "not discriminating" and shuffled.verdict == "supported"
 
 
-@pytest.mark.parametrize("init", [{"balanced": False}, {"ratio": 2.0}])
-def test_racing_is_a_law_of_balanced_starts(init):
-    (found,) = judge("racing", Cell("main", at=race(), init=init), Cell("lazy", at=race()))
-    assert found.verdict == "not testable here" and "balanced" in found.note
-
-
 def test_racing_without_enough_networks_or_a_control_claims_nothing():
     few = judge("racing", Cell("main", at=race(20)), Cell("lazy", at=race(20)))
     assert {v.verdict for v in few} == {"not testable here"} and all(math.isnan(v.p) for v in few)
