@@ -1,11 +1,12 @@
-"""Ctrl-C and SIGTERM end a command in order, wherever it is."""
+"""Ctrl-C, SIGTERM, and the SIGUSR1 of a batch system before its time limit end a command in order, wherever it is."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-SIGNALS = signal.SIGINT, signal.SIGTERM
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+REQUEUE = 85  # exit code that asks a batch system to queue the job again
 DELICATE = "/h5py/", "/mcrace/store.py", "/weakref.py"  # where an exception is lost, or breaks a lock of HDF5
 LATER_SECONDS = 0.01
 
@@ -15,7 +16,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = 128 + number
+        self.exit_code = REQUEUE if number == signal.SIGUSR1 else 128 + number
 
 
 def watch() -> None:
