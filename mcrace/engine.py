@@ -107,18 +107,20 @@ def run_share(
     workers: int | None = None,
     seeds: int | None = None,
     shard_size: int | None = None,
-    versions: str | None = None,
+    planned: str = "",
     reporter: Reporter | None = None,
+    client: Client | None = None,
+    patience: float = launch.PATIENCE_SECONDS,
 ) -> None:
     """Compute what is missing of one share of a study, as a task of a job array does; nothing is merged.
 
     Parameters
     ----------
-    study, directory, workers, seeds, shard_size, reporter
+    study, directory, workers, seeds, shard_size, reporter, client, patience
         As for `run`; the study that is in the directory stays there.
     share : Share
-    versions : str, optional
-        Versions of the plan that this share belongs to; those here by default.
+    planned : str, optional
+        Versions of the plan that this share belongs to, as `mcrace.versions.versions` gives them.
 
     Raises
     ------
@@ -128,14 +130,14 @@ def run_share(
         If the versions here are others.
     """
     reporter = reporter or Reporter()
-    if words := unlike(versions or ""):
+    if words := unlike(planned):
         raise VersionError(f"the study was submitted with other versions: {words}; use the same, or submit it again")
     work = _surveyed(study, directory, seeds)
     data = prepare(work, reporter, replace_study=False)
     shards = list(share.of(work.study, _ordered(work, shard_size, data), shard_size))
     reporter.say(f"task {share.k} of {share.n}: {len(shards):,} of its shards {'is' if len(shards) == 1 else 'are'} missing")
     if shards:
-        with _outcomes(work, shards, workers) as outcomes:
+        with _outcomes(work, shards, workers, client, patience) as outcomes:
             _compute(shards, outcomes, reporter)
 
 
@@ -212,8 +214,8 @@ def _compute(shards: list[Shard], outcomes: Iterator[launch.Outcome], reporter: 
 
 
 @contextmanager
-def _outcomes(work: Work, shards: list[Shard], workers: int | None, client: Client | None = None,
-              patience: float = launch.PATIENCE_SECONDS) -> Iterator[Iterator[launch.Outcome]]:
+def _outcomes(work: Work, shards: list[Shard], workers: int | None, client: Client | None,
+              patience: float) -> Iterator[Iterator[launch.Outcome]]:
     """Whoever computes the shards, with all kernels compiled before."""
     warm_up(work.study)
     directory = str(work.directory.resolve())
