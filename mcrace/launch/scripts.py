@@ -106,7 +106,7 @@ def dask_script(job: Job) -> str:
         "",
         "# credentials of this allocation alone, which nobody else may read",
         f"private={quoted(job.folder)}/private-$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}",
-        "(umask 077 && mkdir -p \"$private\" && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=mcrace \\",
+        "(umask 077 && mkdir \"$private\" && openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=mcrace \\",
         '    -keyout "$private/key.pem" -out "$private/certificate.pem" 2>"$private/openssl.log") ||',
         '    { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }',
         "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'",
