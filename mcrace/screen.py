@@ -84,6 +84,9 @@ class ProgressReporter(Reporter):
 
 def show_verdicts(verdicts: list[Verdict]) -> None:
     """The verdicts as a table, a block for each prediction and cell, with what casts doubt on them below."""
+    if not verdicts:
+        say("the study states no prediction, so there is no verdict")
+        return
     table = Table(title="Verdicts", title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
                   caption="intervals: 95 %, bootstrap over networks; p: of the tests against the margin, adjusted; "
                           "first row of a block: the primary one")

@@ -146,7 +146,7 @@ def some_shards() -> list[plan.Shard]:
 
 
 def test_no_worker_for_too_long(scheduler, tmp_path):
-    with scheduler.get_client() as client, pytest.raises(ShardError, match="there has been no worker for . seconds; run again"):
+    with scheduler.get_client() as client, pytest.raises(ShardError, match=r"no worker for \d seconds; run again"):
         list(launch.drive(client, some_shards(), str(tmp_path), patience=1.5))
 
 

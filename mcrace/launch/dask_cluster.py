@@ -46,7 +46,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     """
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs every connection that its own end closes
+    _hush()
     options = {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"}  # any port: several runs on one machine
     cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
                            silence_logs=50, scheduler_kwargs=options)
@@ -89,7 +89,7 @@ def connected(address: str | None, file: Path | None) -> Iterator[Client]:
     """
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    _hush()
     where = address or _address(Path(file or ""))
     try:
         client = Client(where, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -97,6 +97,12 @@ def connected(address: str | None, file: Path | None) -> Iterator[Client]:
         raise StudyError(f"no Dask scheduler answers at {where}: {error}") from None
     with client:
         yield client
+
+
+def _hush() -> None:
+    """Dask logs every connection that its own end closes, and every worker that is lost."""
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _address(file: Path) -> str:

@@ -89,8 +89,7 @@ def final_script(job: Job) -> str:
     """What comes after any outcome of the tasks: merges, tests, and says what is missing."""
     mcrace, directory = _mcrace(job), quoted(job.directory)
     return _text(job, _header(job, "final", 1, FINAL_SECONDS), [
-        *_setting_up(job), f"{mcrace} merge {directory} --complete", "code=$?", f"{mcrace} test {directory}",
-        f"{mcrace} status {directory}", 'exit "$code"'])
+        *_setting_up(job), f"{mcrace} merge {directory} --complete", "code=$?", f"{mcrace} test {directory}", 'exit "$code"'])
 
 
 def dask_script(job: Job) -> str:
@@ -110,7 +109,7 @@ def dask_script(job: Job) -> str:
         '    -keyout "$private/key.pem" -out "$private/certificate.pem" 2>"$private/openssl.log") ||',
         '    { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }',
         "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'",
-        "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=error",
+        "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=critical",
         'export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$private/certificate.pem"',
         *(f'export DASK_DISTRIBUTED__COMM__TLS__{who}__CERT="$private/certificate.pem" '
           f'DASK_DISTRIBUTED__COMM__TLS__{who}__KEY="$private/key.pem"' for who in CREDENTIALS),
@@ -124,7 +123,9 @@ def dask_script(job: Job) -> str:
         "    --no-dashboard --dashboard-address 127.0.0.1:0 --death-timeout 120 --preload mcrace.worker \\",
         f'    --scheduler-file "$private/scheduler.json"{interface} &',
         "workers=$!",
-        *_watched(run, 'kill "$workers" "$scheduler" 2>/dev/null', 'wait "$workers" "$scheduler"', 'rm -rf "$private"'),
+        *_watched(run, 'kill "$scheduler" 2>/dev/null  # its workers end with it',
+                  'for _ in {1..100}; do kill -0 "$workers" 2>/dev/null || break; sleep 0.1; done',
+                  'kill "$workers" 2>/dev/null', 'wait "$workers" "$scheduler"', 'rm -rf "$private"'),
         *_again(job)])
 
 

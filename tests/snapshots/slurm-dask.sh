@@ -22,7 +22,7 @@ private='/scratch/o'"'"'brien/my results/jobs/3'/private-$SLURM_JOB_ID-${SLURM_R
     -keyout "$private/key.pem" -out "$private/certificate.pem" 2>"$private/openssl.log") ||
     { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'
-export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=error
+export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=critical
 export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$private/certificate.pem"
 export DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT="$private/certificate.pem" DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY="$private/key.pem"
 export DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT="$private/certificate.pem" DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY="$private/key.pem"
@@ -46,7 +46,9 @@ trap 'told=1; kill -TERM $task' TERM
 task=$!
 while told=; wait "$task"; code=$?; [ -n "$told" ]; do :; done
 trap '' USR1 TERM
-kill "$workers" "$scheduler" 2>/dev/null
+kill "$scheduler" 2>/dev/null  # its workers end with it
+for _ in {1..100}; do kill -0 "$workers" 2>/dev/null || break; sleep 0.1; done
+kill "$workers" 2>/dev/null
 wait "$workers" "$scheduler"
 rm -rf "$private"
 if [ "$code" -eq 85 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then

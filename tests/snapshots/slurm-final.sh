@@ -19,5 +19,4 @@ export NUMBA_CACHE_DIR='/tmp/$USER'
 /opt/python/bin/python -m mcrace merge '/scratch/o'"'"'brien/my results' --complete
 code=$?
 /opt/python/bin/python -m mcrace test '/scratch/o'"'"'brien/my results'
-/opt/python/bin/python -m mcrace status '/scratch/o'"'"'brien/my results'
 exit "$code"
