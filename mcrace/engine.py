@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -92,10 +92,8 @@ def run(
     """
     reporter = reporter or Reporter()
     work = _surveyed(study, directory, seeds, only)
-    shards = _ordered(work, shard_size, prepare(work, reporter))
-    if shards:
-        with _outcomes(work, shards, workers, client, patience) as outcomes:
-            _compute(shards, outcomes, reporter)
+    data = prepare(work, reporter)
+    _compute(work, Todo(lambda: _ordered(work, shard_size, data)), workers, client, patience, reporter)
     return merge(work, reporter.say)
 
 
@@ -134,11 +132,36 @@ def run_share(
         raise VersionError(f"the study was submitted with other versions: {words}; use the same, or submit it again")
     work = _surveyed(study, directory, seeds)
     data = prepare(work, reporter, replace_study=False)
-    shards = list(share.of(work.study, _ordered(work, shard_size, data), shard_size))
-    reporter.say(f"task {share.k} of {share.n}: {len(shards):,} of its shards {'is' if len(shards) == 1 else 'are'} missing")
-    if shards:
-        with _outcomes(work, shards, workers, client, patience) as outcomes:
-            _compute(shards, outcomes, reporter)
+    todo = Todo(lambda: share.of(work.study, _ordered(work, shard_size, data), shard_size))
+    reporter.say(f"task {share.k} of {share.n}: {todo.shards:,} of its shards {'is' if todo.shards == 1 else 'are'} missing")
+    _compute(work, todo, workers, client, patience, reporter)
+
+
+class Todo:
+    """The shards to compute, made one by one, so that any number of them takes no memory.
+
+    They begin at a place that hangs on the process: several commands on one directory then seldom compute the same.
+
+    Parameters
+    ----------
+    make : callable
+        Makes them in their order.
+
+    Attributes
+    ----------
+    shards, networks : int
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Shard]]) -> None:
+        self.make = make
+        self.shards = self.networks = 0
+        for shard in make():
+            self.shards += 1
+            self.networks += shard.stop - shard.first
+
+    def __iter__(self) -> Iterator[Shard]:
+        start = zlib.crc32(f"{platform.node()} {os.getpid()}".encode()) % max(1, self.shards)
+        return itertools.chain(itertools.islice(self.make(), start, None), itertools.islice(self.make(), start))
 
 
 def _surveyed(study: Study | str | Path, directory: str | Path | None, seeds: int | None, only: str | None = None) -> Work:
@@ -196,37 +219,38 @@ def _ordered(work: Work, size: int | None, data: dict[str, str]) -> list[Shard]:
     return [shard for row in itertools.zip_longest(*queues) for shard in row if shard]
 
 
-def _compute(shards: list[Shard], outcomes: Iterator[launch.Outcome], reporter: Reporter) -> None:
-    """Follow the computation of all shards, and name those that failed."""
+def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None, patience: float, reporter: Reporter) -> None:
+    """Have all shards computed, and name those that failed."""
+    if not todo.shards:
+        return
+    warm_up(work.study)
     failures = []
-    reporter.begin(sum(shard.stop - shard.first for shard in shards), len(shards))
-    try:
-        for shard, receipt, error in outcomes:
-            if receipt is None:
-                failures.append(f"{shard.name}: {error}")
-            else:
-                reporter.done(receipt)
-    finally:
-        reporter.end()
+    directory = str(work.directory.resolve())
+    count = min(todo.shards, launch.cores() if workers is None else workers)
+    with _outcomes(todo, directory, count, client, patience) as outcomes:
+        reporter.begin(todo.networks, todo.shards)
+        try:
+            for shard, receipt, error in outcomes:
+                if receipt is None:
+                    failures.append(f"{shard.name}: {error}")
+                else:
+                    reporter.done(receipt)
+        finally:
+            reporter.end()
     if failures:
         listed = "\n".join(f"  {f}" for f in failures[:20])
-        raise ShardError(f"{len(failures)} of {len(shards)} shards failed; run again to try them once more\n{listed}")
+        raise ShardError(f"{len(failures)} of {todo.shards} shards failed; run again to try them once more\n{listed}")
 
 
 @contextmanager
-def _outcomes(work: Work, shards: list[Shard], workers: int | None, client: Client | None,
+def _outcomes(shards: Iterable[Shard], directory: str, workers: int, client: Client | None,
               patience: float) -> Iterator[Iterator[launch.Outcome]]:
-    """Whoever computes the shards, with all kernels compiled before."""
-    warm_up(work.study)
-    directory = str(work.directory.resolve())
-    start = zlib.crc32(f"{platform.node()} {os.getpid()}".encode()) % len(shards)
-    shards = shards[start:] + shards[:start]  # commands on one directory begin at different places
     if client is not None:
         yield launch.drive(client, shards, directory, patience)
     elif workers == 0:
         yield launch.in_this_process(shards, directory)
     else:
-        with launch.local_cluster(min(len(shards), workers or launch.cores())) as own:
+        with launch.local_cluster(workers) as own:
             yield launch.drive(own, shards, directory, launch.LOCAL_PATIENCE_SECONDS)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from studies import finish, running, shards_of, tree, wait_until
 
 import mcrace
-from mcrace import engine, launch, plan, submission
+from mcrace import engine, plan, submission
 from mcrace.completion import complete
 from mcrace.directory import Work
 from mcrace.errors import StudyError, VersionError
@@ -217,17 +217,17 @@ def test_shares_and_a_merge(command, study_file, reference, tmp_path):
     studies.assert_same_data(directory, reference.path)
 
 
-def test_commands_begin_at_different_places(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "warm_up", lambda study: None)
-    monkeypatch.setattr(launch, "in_this_process", lambda shards, directory: shards)
+def test_commands_begin_at_different_places(small, monkeypatch):
     whole = plan.shards_of(small, small.cells[0], [(0, 40)], 1, "")
     orders = set()
     for pid in range(20):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
-        with engine._outcomes(Work(small, tmp_path, {}), whole, 0, None, 1.0) as order:
-            start = order.index(whole[0])
-            assert order[start:] + order[:start] == whole
-            orders.add(start)
+        todo = engine.Todo(lambda: whole)
+        order = list(todo)
+        start = order.index(whole[0])
+        assert order[start:] + order[:start] == whole
+        assert (todo.shards, todo.networks) == (40, 40)
+        orders.add(start)
     assert len(orders) > 10
 
 
