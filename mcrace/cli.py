@@ -107,16 +107,17 @@ def submit(
     study: StudyFile,
     to: Annotated[str, Plain(metavar="slurm|pbs|lsf", help="The batch system.")],
     output: Annotated[Path | None, Plain("-o", "--output", help="Results directory (results/NAME by default).")] = None,
-    tasks: Annotated[int | None, Plain(min=1, max=100_000, help="Tasks of the array (by the estimate).")] = None,
-    walltime: Annotated[str | None, Plain(metavar="HH:MM:SS", help="Time limit of a task (by the estimate).")] = None,
-    memory: Annotated[str | None, Plain(metavar="16G", help="Memory of a task (by the estimate).")] = None,
-    cpus: Annotated[int | None, Plain(min=1, max=4096, help="Cores of a task (the profile's; those of this machine).")] = None,
+    tasks: Annotated[int | None, Plain(min=1, max=100_000, help="Tasks of the array; from the estimate by default.")] = None,
+    walltime: Annotated[str | None, Plain(metavar="HH:MM:SS", help="Time limit of a task; from the estimate by default.")]
+    = None,
+    memory: Annotated[str | None, Plain(metavar="16G", help="Memory of a task; from the estimate by default.")] = None,
+    cpus: Annotated[int | None, Plain(min=1, max=4096, help="Cores of a task; by default the profile's or those here.")] = None,
     profile: Annotated[Path | None, Plain(metavar="FILE", help="The site's profile (TOML).")] = None,
     shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
     dask: Annotated[bool, typer.Option("--dask", help="One allocation with a Dask cluster, instead of an array.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts; write and submit nothing.")] = False,
 ) -> None:
-    """Submit a study to a batch system; what is there already is not computed again.
+    """Submit a study to a batch system, or what is missing of a results directory.
 
     Example: mcrace submit jobs/race-digits.toml --to slurm --dry-run
     """
@@ -130,6 +131,8 @@ def submit(
         raise StudyError(f"--to {to!r}: {nearest(to, scripts.SYSTEMS)}")
     time_limit = submission.seconds_of(walltime) if walltime is not None else None
     megabytes = submission.megabytes_of(memory) if memory is not None else None
+    if study.is_dir():
+        output, study = output or study, study / "study.toml"
     found, work = submission.planned(load_study(study), output, to, profile=load_profile(profile), tasks=tasks, cores=cpus,
                                      walltime=time_limit, memory=megabytes, shard_size=shard_size, dask=dask)
     if dry_run:

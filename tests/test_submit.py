@@ -354,7 +354,7 @@ def test_submit(command, study_file, tmp_path, queue, to, heard):
     if to == "lsf":
         assert (tmp_path / "read").read_text() == "".join(
             (folder / name).read_text() for name in ("array-1.sh", "array-2.sh", "final.sh"))
-    again = command("submit", directory / "study.toml", "-o", directory, "--to", to)
+    again = command("submit", directory, "--to", to)
     assert "jobs/2" in again.out
 
 
