@@ -142,7 +142,7 @@ def scheduler() -> Iterator[object]:
 def some_shards() -> list[plan.Shard]:
     """Shards of the small study."""
     study = complete(mcrace.parse_study(studies.race()))
-    return plan.shards_of(study, study.cells[0], [(0, 40)], 10, "")
+    return list(plan.shards_of(study, study.cells[0], [(0, 40)], 10, ""))
 
 
 def test_no_worker_for_too_long(scheduler, tmp_path):

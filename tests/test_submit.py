@@ -218,7 +218,7 @@ def test_shares_and_a_merge(command, study_file, reference, tmp_path):
 
 
 def test_commands_begin_at_different_places(small, monkeypatch):
-    whole = plan.shards_of(small, small.cells[0], [(0, 40)], 1, "")
+    whole = list(plan.shards_of(small, small.cells[0], [(0, 40)], 1, ""))
     orders = set()
     for pid in range(20):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
