@@ -1,4 +1,8 @@
-"""The command line: thin.  Exit codes: 0 done, 1 a shard failed, 2 the user's mistake, 3 --strict, 130 interrupted."""
+"""The command line: thin.
+
+Exit codes: 0 done, 1 a shard failed, 2 the user's mistake, 3 --strict, 85 told to make way (SIGUSR1), 130 interrupted;
+after the last two the same command goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +54,13 @@ def run(
     seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
     shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
     strict: Strict = False,
+    share: Annotated[str | None, Plain(metavar="K/N", help="Task K of N of a job array: compute its shards, merge nothing.")]
+    = None,
+    scheduler: Annotated[str | None, Plain(metavar="ADDRESS", help="Use the Dask scheduler there.")] = None,
+    scheduler_file: Annotated[Path | None, Plain(metavar="FILE", help="Use the Dask scheduler that wrote this file.")] = None,
+    patience: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Give a Dask scheduler up that has no worker for "
+                                                                           "so long.")] = 600.0,
+    versions: Annotated[str, typer.Option(hidden=True)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but mistakes.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,13 +68,30 @@ def run(
 
     Example: mcrace run jobs/race-digits.toml --workers 2
     """
-    from mcrace import engine, screen
+    from contextlib import ExitStack
+
+    from mcrace import engine, launch, screen
+    from mcrace.errors import StudyError
+    from mcrace.plan import Share
     from mcrace.predictions import test as judge
     from mcrace.study import load_study
 
+    if sum(x is not None for x in (scheduler, scheduler_file, workers)) > 1:
+        raise StudyError("only one of --workers, --scheduler and --scheduler-file says who computes")
+    if share is not None and only is not None:
+        raise StudyError("--share divides the whole plan, so it goes without --only")
+    task = Share.parse(share) if share is not None else None
     loaded = load_study(study)
     reporter = engine.Reporter() if quiet or as_json else screen.ProgressReporter()
-    results = engine.run(loaded, output, workers=workers, only=only, seeds=seeds, shard_size=shard_size, reporter=reporter)
+    with ExitStack() as stack:
+        elsewhere = scheduler is not None or scheduler_file is not None
+        client = stack.enter_context(launch.connected(scheduler, scheduler_file)) if elsewhere else None
+        if task is not None:
+            engine.run_share(loaded, output, task, workers=workers, seeds=seeds, shard_size=shard_size, planned=versions,
+                             reporter=reporter, client=client, patience=patience)
+            return
+        results = engine.run(loaded, output, workers=workers, client=client, only=only, seeds=seeds, shard_size=shard_size,
+                             reporter=reporter, patience=patience)
     verdicts = judge(results)
     if as_json:
         print(json.dumps([v.plain() for v in verdicts], indent=1, ensure_ascii=False))
@@ -72,6 +100,45 @@ def run(
         screen.show_verdicts(verdicts)
         screen.say(f"results in {results.path}")
     _finish(results, verdicts, strict)
+
+
+@app.command()
+def submit(
+    study: StudyFile,
+    to: Annotated[str, Plain(metavar="slurm|pbs|lsf", help="The batch system.")],
+    output: Annotated[Path | None, Plain("-o", "--output", help="Results directory (results/NAME by default).")] = None,
+    tasks: Annotated[int | None, Plain(min=1, max=100_000, help="Tasks of the array; from the estimate by default.")] = None,
+    walltime: Annotated[str | None, Plain(metavar="HH:MM:SS", help="Time limit of a task; from the estimate by default.")]
+    = None,
+    memory: Annotated[str | None, Plain(metavar="16G", help="Memory of a task; from the estimate by default.")] = None,
+    cpus: Annotated[int | None, Plain(min=1, max=4096, help="Cores of a task; by default the profile's or those here.")] = None,
+    profile: Annotated[Path | None, Plain(metavar="FILE", help="The site's profile (TOML).")] = None,
+    shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
+    dask: Annotated[bool, typer.Option("--dask", help="One allocation with a Dask cluster, instead of an array.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts; write and submit nothing.")] = False,
+) -> None:
+    """Submit a study to a batch system, or what is missing of a results directory.
+
+    Example: mcrace submit jobs/race-digits.toml --to slurm --dry-run
+    """
+    from mcrace import screen, submission
+    from mcrace.errors import StudyError, nearest
+    from mcrace.launch import scripts
+    from mcrace.launch.profile import load_profile
+    from mcrace.study import load_study
+
+    if to not in scripts.SYSTEMS:
+        raise StudyError(f"--to {to!r}: {nearest(to, scripts.SYSTEMS)}")
+    time_limit = submission.seconds_of(walltime) if walltime is not None else None
+    megabytes = submission.megabytes_of(memory) if memory is not None else None
+    if study.is_dir():
+        output, study = output or study, study / "study.toml"
+    found, work = submission.planned(load_study(study), output, to, profile=load_profile(profile), tasks=tasks, cores=cpus,
+                                     walltime=time_limit, memory=megabytes, shard_size=shard_size, dask=dask)
+    if dry_run:
+        screen.show_scripts(found)
+    else:
+        screen.show_submission(found, submission.submit(found, work, screen.ProgressReporter()))
 
 
 @app.command()
@@ -140,7 +207,10 @@ def show(file: Somewhere) -> None:
 
 
 @app.command()
-def merge(directory: Directory) -> None:
+def merge(
+    directory: Directory,
+    complete: Annotated[bool, typer.Option("--complete", help="Exit with 1 where something is missing.")] = False,
+) -> None:
     """Write results.h5 from the shards that are there.
 
     Example: mcrace merge results/race-digits
@@ -148,8 +218,12 @@ def merge(directory: Directory) -> None:
     from mcrace import directory as directories
     from mcrace import screen
 
-    results = directories.merge(directories.survey(directories.study_of(directory), directory))
+    work = directories.survey(directories.study_of(directory), directory)
+    results = directories.merge(work)
     screen.say(f"results in {results.path}")
+    screen.show_missing(work)
+    if complete and work.networks:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -213,7 +287,7 @@ def main() -> None:
         print(f"mcrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except interrupt.Interrupted as asked:
-        print("\nmcrace: interrupted; run the same command again to go on from here", file=sys.stderr)
+        print(f"\nmcrace: {asked}; run the same command again to go on from here", file=sys.stderr)
         sys.exit(asked.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

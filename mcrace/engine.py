@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+import platform
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mcrace import launch, plan, store
 from mcrace.completion import complete
 from mcrace.directory import STUDY, Work, directory_of, merge, survey, writable
-from mcrace.errors import ResultsError, ShardError
-from mcrace.plan import Shard
+from mcrace.errors import ResultsError, ShardError, VersionError
+from mcrace.plan import Shard, Share
 from mcrace.results import Results
 from mcrace.store import Variable
 from mcrace.study import Study, load_study
+from mcrace.versions import unlike, versions
 from mcrace.worker import Receipt
 
 if TYPE_CHECKING:
     from distributed import Client
-
 
 
 class Reporter:
@@ -53,6 +55,7 @@ def run(
     seeds: int | None = None,
     shard_size: int | None = None,
     reporter: Reporter | None = None,
+    patience: float = launch.PATIENCE_SECONDS,
 ) -> Results:
     """Compute what is missing of a study, and merge it into one results file.
 
@@ -73,6 +76,8 @@ def run(
         Networks in a shard; no number depends on it.
     reporter : Reporter, optional
         Hears how the run goes.
+    patience : float, optional
+        Seconds without any worker after which a cluster of one's own is given up.
 
     Returns
     -------
@@ -85,21 +90,100 @@ def run(
     ShardError
         If shards failed; all the others are on the disk.
     """
-    study = load_study(study) if not isinstance(study, Study) else study
-    study = complete(study if seeds is None else study.with_seeds(seeds))
     reporter = reporter or Reporter()
-    work = survey(study, directory_of(study, directory), only)
-    pools = {c.name: c.config.task.pool() for c in study.cells if work.missing.get(c.name)}
-    _announce_retraining(work, reporter)
-    with writable(work.directory):
-        store.publish_text(work.directory / STUDY, study.text)
-        data = {name: _save_pool(work.directory, pool) for name, pool in pools.items()}
-    shards = _ordered(work, shard_size, data)
-    if shards:
-        _compute(work, shards, workers, client, reporter)
+    work = _surveyed(study, directory, seeds, only)
+    data = prepare(work, reporter)
+    _compute(work, Todo(lambda: _ordered(work, shard_size, data)), workers, client, patience, reporter)
     return merge(work, reporter.say)
 
 
+def run_share(
+    study: Study | str | Path,
+    directory: str | Path | None,
+    share: Share,
+    *,
+    workers: int | None = None,
+    seeds: int | None = None,
+    shard_size: int | None = None,
+    planned: str = "",
+    reporter: Reporter | None = None,
+    client: Client | None = None,
+    patience: float = launch.PATIENCE_SECONDS,
+) -> None:
+    """Compute what is missing of one share of a study, as a task of a job array does; nothing is merged.
+
+    Parameters
+    ----------
+    study, directory, workers, seeds, shard_size, reporter, client, patience
+        As for `run`; the study that is in the directory stays there.
+    share : Share
+    planned : str, optional
+        Versions of the plan that this share belongs to, as `mcrace.versions.versions` gives them.
+
+    Raises
+    ------
+    StudyError, ResultsError, ShardError
+        As for `run`.
+    VersionError
+        If the versions here are others.
+    """
+    reporter = reporter or Reporter()
+    if words := unlike(planned):
+        raise VersionError(f"the study was submitted with other versions: {words}; use the same, or submit it again")
+    work = _surveyed(study, directory, seeds)
+    data = prepare(work, reporter, replace_study=False)
+    todo = Todo(lambda: share.of(work.study, _ordered(work, shard_size, data), shard_size))
+    reporter.say(f"task {share.k} of {share.n}: {todo.shards:,} of its shards {'is' if todo.shards == 1 else 'are'} missing")
+    _compute(work, todo, workers, client, patience, reporter)
+
+
+class Todo:
+    """The shards to compute, made one by one, so that any number of them takes no memory.
+
+    They begin at a place that hangs on the process: several commands on one directory then seldom compute the same.
+
+    Parameters
+    ----------
+    make : callable
+        Makes them in their order.
+
+    Attributes
+    ----------
+    shards, networks : int
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Shard]]) -> None:
+        self.make = make
+        self.shards = self.networks = 0
+        for shard in make():
+            self.shards += 1
+            self.networks += shard.stop - shard.first
+
+    def __iter__(self) -> Iterator[Shard]:
+        start = zlib.crc32(f"{platform.node()} {os.getpid()}".encode()) % max(1, self.shards)
+        return itertools.chain(itertools.islice(self.make(), start, None), itertools.islice(self.make(), start))
+
+
+def _surveyed(study: Study | str | Path, directory: str | Path | None, seeds: int | None, only: str | None = None) -> Work:
+    study = load_study(study) if not isinstance(study, Study) else study
+    study = complete(study if seeds is None else study.with_seeds(seeds))
+    return survey(study, directory_of(study, directory), only)
+
+
+def prepare(work: Work, reporter: Reporter, replace_study: bool = True) -> dict[str, str]:
+    """Put the study and what all workers read into the directory.
+
+    Returns
+    -------
+    dict of str
+        For each cell of which something is missing the path of its data, which may be empty.
+    """
+    pools = {c.name: c.config.task.pool() for c in work.study.cells if work.missing.get(c.name)}
+    _announce_retraining(work, reporter)
+    with writable(work.directory):
+        if replace_study or not (work.directory / STUDY).exists():
+            store.publish_text(work.directory / STUDY, work.study.text)
+        return {name: _save_pool(work.directory, pool) for name, pool in pools.items()}
 
 
 def _announce_retraining(work: Work, reporter: Reporter) -> None:
@@ -129,19 +213,22 @@ def _save_pool(directory: Path, pool: dict[str, np.ndarray]) -> str:
 
 def _ordered(work: Work, size: int | None, data: dict[str, str]) -> list[Shard]:
     """The missing shards, cells in turn, so that what is expensive does not all come last."""
-    queues = [plan.shards_of(work.study, cell, work.missing[cell.name], size, data.get(cell.name, ""))
+    planned = versions(work.study)
+    queues = [plan.shards_of(work.study, cell, work.missing[cell.name], size, data.get(cell.name, ""), planned)
               for cell in work.study.cells if work.missing.get(cell.name)]
     return [shard for row in itertools.zip_longest(*queues) for shard in row if shard]
 
 
-def _compute(work: Work, shards: list[Shard], workers: int | None, client: Client | None, reporter: Reporter) -> None:
+def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None, patience: float, reporter: Reporter) -> None:
     """Have all shards computed, and name those that failed."""
+    if not todo.shards:
+        return
     warm_up(work.study)
     failures = []
     directory = str(work.directory.resolve())
-    count = min(len(shards), workers if workers is not None else os.cpu_count() or 1)
-    with _outcomes(shards, directory, count, client) as outcomes:
-        reporter.begin(work.networks, len(shards))
+    count = min(todo.shards, launch.cores() if workers is None else workers)
+    with _outcomes(todo, directory, count, client, patience) as outcomes:
+        reporter.begin(todo.networks, todo.shards)
         try:
             for shard, receipt, error in outcomes:
                 if receipt is None:
@@ -152,18 +239,19 @@ def _compute(work: Work, shards: list[Shard], workers: int | None, client: Clien
             reporter.end()
     if failures:
         listed = "\n".join(f"  {f}" for f in failures[:20])
-        raise ShardError(f"{len(failures)} of {len(shards)} shards failed; run again to try them once more\n{listed}")
+        raise ShardError(f"{len(failures)} of {todo.shards} shards failed; run again to try them once more\n{listed}")
 
 
 @contextmanager
-def _outcomes(shards: list[Shard], directory: str, workers: int, client: Client | None) -> Iterator[Any]:
+def _outcomes(shards: Iterable[Shard], directory: str, workers: int, client: Client | None,
+              patience: float) -> Iterator[Iterator[launch.Outcome]]:
     if client is not None:
-        yield launch.drive(client, shards, directory)
+        yield launch.drive(client, shards, directory, patience)
     elif workers == 0:
         yield launch.in_this_process(shards, directory)
     else:
         with launch.local_cluster(workers) as own:
-            yield launch.drive(own, shards, directory)
+            yield launch.drive(own, shards, directory, launch.LOCAL_PATIENCE_SECONDS)
 
 
 def warm_up(study: Study) -> None:

@@ -28,6 +28,10 @@ class ShardError(McraceError, RuntimeError):
     """Some shards could not be computed; all the others are safe on disk."""
 
 
+class VersionError(ShardError):
+    """A worker has other versions than the plan, so that its networks might differ in their bits."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name was probably meant, and list them all.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mcrace.errors import StudyError
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
 from mcrace.stages import STAGES
@@ -38,6 +40,7 @@ class Shard:
     stop: int
     batch: int
     data: str
+    versions: str = ""
 
     @property
     def name(self) -> str:
@@ -107,7 +110,43 @@ def stored_bytes_per_network(config: Config) -> int:
     return total + 8 * weights * m * (d + 1)
 
 
-def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: int | None, data: str) -> list[Shard]:
+@dataclass(frozen=True)
+class Share:
+    """Task k of n, k = 1 ... n: it owns the shards whose number in the full plan is k modulo n.
+
+    The number counts the shards of all cells, whether they are there or not: tasks that start at different times agree.
+    """
+
+    k: int
+    n: int
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """From the form K/N.
+
+        >>> Share.parse("2/4")
+        Share(k=2, n=4)
+        """
+        k, _, n = text.partition("/")
+        if not (k.isascii() and k.isdigit() and n.isascii() and n.isdigit() and len(n) < 10 and 1 <= int(k) <= int(n)):
+            raise StudyError(f"--share {text[:40]!r}: must be K/N, with K from 1 to N, as in 2/4")
+        return cls(int(k), int(n))
+
+    def of(self, study: Study, shards: Iterable[Shard], size: int | None) -> Iterator[Shard]:
+        """Those of some shards that it owns; `size` is that of the plan."""
+        before, first, sizes, count = {}, {}, {}, 0
+        for cell in study.cells:
+            before[cell.name], first[cell.name] = count, cell.seeds.first
+            sizes[cell.name] = size or shard_size(cell.config)
+            count += -(-cell.seeds.count // sizes[cell.name])
+        for shard in shards:
+            number = before[shard.cell] + (shard.first - first[shard.cell]) // sizes[shard.cell]
+            if number % self.n == self.k % self.n:
+                yield shard
+
+
+def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: int | None, data: str,
+              versions: str = "") -> list[Shard]:
     """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on."""
     size = size or shard_size(cell.config)
     name, batch = identity(cell.config, study.entropy), batch_size(cell.config)
@@ -116,6 +155,6 @@ def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: in
         here = begin
         while here < end:
             cut = min(end, cell.seeds.first + ((here - cell.seeds.first) // size + 1) * size)
-            found.append(Shard(cell.name, name, cell.config.plain(), study.entropy, here, cut, batch, data))
+            found.append(Shard(cell.name, name, cell.config.plain(), study.entropy, here, cut, batch, data, versions))
             here = cut
     return found

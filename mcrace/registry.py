@@ -26,6 +26,7 @@ class Registry(Generic[T]):
         self.sort, self.group = sort, group
         self._things: dict[str, T] = {}
         self._loaded = False
+        self._packages: dict[str, str] = {}
 
     def add(self, name: str) -> Callable[[T], T]:
         """A decorator that registers a thing."""
@@ -43,6 +44,8 @@ class Registry(Generic[T]):
             self._loaded = True
             for point in entry_points(group=self.group):
                 point.load()
+                if point.dist:
+                    self._packages[point.module.partition(".")[0]] = point.dist.name
 
     def __getitem__(self, name: str) -> T:
         self._load()
@@ -50,6 +53,12 @@ class Registry(Generic[T]):
             return self._things[name]
         except KeyError:
             raise StudyError(f"unknown {self.sort} {name!r}: {nearest(name, self._things)}") from None
+
+    def package(self, name: str) -> str:
+        """The installed distribution whose entry point offers a thing; empty for one of mcrace's own."""
+        thing = self[name]
+        module = getattr(thing, "compute", thing).__module__
+        return self._packages.get(module.partition(".")[0], "")
 
     def __iter__(self) -> Iterator[str]:
         self._load()

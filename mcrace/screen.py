@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich import box
@@ -12,12 +14,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mcrace.directory import CellStatus
+from mcrace.directory import CellStatus, Work
 from mcrace.engine import Reporter
 from mcrace.estimate import Estimate
+from mcrace.launch.scripts import clock
 from mcrace.predictions import Verdict
 from mcrace.results import Results
 from mcrace.study import Study
+from mcrace.submission import Size, Submission
 from mcrace.worker import Receipt
 
 COLOURS = {"supported": "green", "refuted": "red", "not discriminating": "yellow", "inconclusive": "yellow"}
@@ -80,6 +84,9 @@ class ProgressReporter(Reporter):
 
 def show_verdicts(verdicts: list[Verdict]) -> None:
     """The verdicts as a table, a block for each prediction and cell, with what casts doubt on them below."""
+    if not verdicts:
+        say("the study states no prediction, so there is no verdict")
+        return
     table = Table(title="Verdicts", title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
                   caption="intervals: 95 %, bootstrap over networks; p: of the tests against the margin, adjusted; "
                           "first row of a block: the primary one")
@@ -134,6 +141,41 @@ def show_status(study: Study, cells: list[CellStatus]) -> None:
     for c in cells:
         table.add_row(c.cell.name, c.cell.role, f"{c.done:,}", f"{c.missing:,}")
     console.print(table)
+
+
+def show_missing(work: Work) -> None:
+    """Say how many networks of which cells are not there, if any."""
+    if work.networks:
+        counts = [(name, sum(b - a for a, b in ranges)) for name, ranges in work.missing.items()]
+        listed = [f"{count:,} of {name}" for name, count in counts if count]
+        more = f" and {len(listed) - 10} more cells" if len(listed) > 10 else ""
+        say(f"{work.networks:,} networks are missing: {', '.join(listed[:10])}{more}; run or submit the study again")
+
+
+def show_scripts(submission: Submission) -> None:
+    """The scripts of a submission as they would be written; their headings are comments."""
+    job, size = submission.job, submission.size
+    say(f"# {_summary(size)}\n# nothing is written or submitted; the scripts would go to {job.folder}")
+    for name, text in submission.scripts.items():
+        say(f"\n# ---------------------------------------------------------------------- {name}\n{text}")
+
+
+def show_submission(submission: Submission, submitted: Iterable[tuple[str, str]]) -> None:
+    """What was cut how, and the job's id of each script as it is handed in."""
+    job, size = submission.job, submission.size
+    say(f"{job.name}: {_summary(size)}")
+    for name, number in submitted:
+        after = "; starts after any outcome of the others, merges and tests" if name == "final.sh" else ""
+        say(f"  {name}: job {number}{after}")
+    say(f"scripts and logs in {job.folder}\nmcrace status {shlex.quote(job.directory)} says how far it is")
+
+
+def _summary(size: Size) -> str:
+    """How a study is cut into tasks, in a line."""
+    tasks = f"{size.tasks:,} task" + ("s" if size.tasks > 1 else "")
+    cores = f"{size.cores} core" + ("s" if size.cores > 1 else "")
+    return (f"{size.networks:,} networks are missing, {size.shards:,} shards, at most {_duration(size.core_seconds)} of core "
+            f"time; {tasks} of {cores}, {clock(size.walltime)} and {_size(size.memory * 1e6)} each")
 
 
 def show_plan(estimates: list[Estimate]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import binding
 
 from mcrace import __version__, store
+from mcrace.errors import VersionError
 from mcrace.kernels import choose
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
@@ -29,6 +30,7 @@ from mcrace.store import Variable
 from mcrace.study import SECTIONS, Config, recording_steps
 from mcrace.tasks import TASKS
 from mcrace.training import train
+from mcrace.versions import unlike
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,14 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
     shard : Shard
     directory : str
         The results directory.
+
+    Raises
+    ------
+    VersionError
+        If mcrace, ENGINE, a library or a plug-in here is another than in the plan.
     """
+    if words := unlike(shard.versions):
+        raise VersionError(f"a worker on {platform.node()} has other versions than the plan: {words}; use the same everywhere")
     path = store.shard_path(Path(directory), shard.identity, shard.first, shard.stop)
     began = time.perf_counter()
     if path.exists():

@@ -46,7 +46,7 @@ def study_file(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def signals() -> Iterator[None]:
     """Signals are handled afterwards as before."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)

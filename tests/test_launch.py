@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import studies
 from studies import finish, shards_of
@@ -14,7 +21,7 @@ import mcrace
 from mcrace import engine, launch, plan
 from mcrace.completion import complete
 from mcrace.directory import survey
-from mcrace.errors import ShardError
+from mcrace.errors import ShardError, VersionError
 from mcrace.worker import Receipt, run_shard
 
 UNLUCKY = 13
@@ -56,6 +63,22 @@ def plugin(tmp_path: Path) -> dict[str, str]:
 def fragile(study_file) -> Path:
     """A study of the plug-in's task with one cell."""
     return study_file(studies.race(20).partition("[[cells]]")[0].replace('"gaussian"', '"fragile"'))
+
+
+def test_the_version_of_a_plug_in_counts(plugin, fragile):
+    show = "import sys, mcrace; from mcrace.versions import versions; print(versions(mcrace.load_study(sys.argv[1])))"
+    answer = finish("-c", show, fragile, command=[sys.executable], env=plugin)
+    assert answer.stdout.strip().endswith(" fragile=1.0")
+
+
+def test_a_plug_in_that_is_not_installed(plugin, fragile, tmp_path):
+    """A module that lies about is not imported, whatever a study file says."""
+    (site,) = tmp_path.glob("site")
+    (site / "fragile-1.0.dist-info" / "entry_points.txt").unlink()
+    (site / "fragile.py").write_text("print('imported')\n" + PLUGIN)
+    answer = finish("run", fragile, "-o", tmp_path / "run", env=plugin, cwd=site)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "task.kind: unknown task 'fragile'" in answer.stderr
 
 
 @pytest.mark.parametrize(("how", "workers", "words"), [("raises", 0, "ArithmeticError: an unlucky seed"),
@@ -104,6 +127,79 @@ def window_stays_bounded(client: object, directory: Path) -> None:
         assert error == ("ValueError: no" if shard.fails else "")
     assert sorted(yielded) == sorted(submitted) == sorted(s.name for s in shards)
     assert most <= 4
+
+
+@pytest.fixture
+def scheduler() -> Iterator[object]:
+    """A Dask cluster in this process that has no worker."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(processes=False, n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+def some_shards() -> list[plan.Shard]:
+    """Shards of the small study."""
+    study = complete(mcrace.parse_study(studies.race()))
+    return list(plan.shards_of(study, study.cells[0], [(0, 40)], 10, ""))
+
+
+def test_no_worker_for_too_long(scheduler, tmp_path):
+    with scheduler.get_client() as client, pytest.raises(ShardError, match=r"no worker for \d seconds; run again"):
+        list(launch.drive(client, some_shards(), str(tmp_path), patience=1.5))
+
+
+def test_workers_that_come_late(scheduler, tmp_path):
+    with scheduler.get_client() as client:
+        outcomes = launch.drive(client, some_shards(), str(tmp_path), patience=60)
+        scheduler.scale(1)
+        assert [(receipt.networks, error) for _, receipt, error in outcomes] == [(10, "")] * 4
+
+
+def test_a_scheduler_that_is_lost(scheduler, tmp_path):
+    with scheduler.get_client() as client:
+        outcomes = launch.drive(client, some_shards(), str(tmp_path), patience=60)
+        threading.Timer(0.5, scheduler.close).start()
+        with pytest.raises(ShardError, match=r"connection with the Dask scheduler was lost|no worker"):
+            list(outcomes)
+
+
+def test_a_worker_with_other_versions_stops_the_run(scheduler, tmp_path):
+    scheduler.scale(1)
+    shards = [replace(shard, versions="numpy=1.0") for shard in some_shards()]
+    with scheduler.get_client() as client, pytest.raises(VersionError, match=r"numpy is 1\.0 in the plan and"):
+        list(launch.drive(client, shards, str(tmp_path)))
+    assert shards_of(tmp_path) == {}
+
+
+def test_a_scheduler_by_its_address(scheduler, command, study_file, reference, tmp_path):
+    scheduler.scale(1)
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": scheduler.scheduler_address}))
+    options = study_file(studies.race()), "-o", tmp_path / "run", "--shard-size", 20
+    address = "--scheduler", scheduler.scheduler_address
+    assert command("run", *options, *address, "--share", "1/2").code == 0
+    answer = command("run", *options, "--scheduler-file", tmp_path / "scheduler.json")
+    assert answer.code == 0, answer.err
+    assert "racing on main" in answer.out
+    studies.assert_same_data(tmp_path / "run", reference.path)
+
+
+def test_all_workers_killed_for_good(tmp_path, monkeypatch):
+    """With the parent that would start others: what is published stays, and the run ends."""
+    monkeypatch.setattr(launch, "LOCAL_PATIENCE_SECONDS", 1.0)
+    killed = []
+
+    class Killer(engine.Reporter):
+        def done(self, receipt: Receipt) -> None:
+            for process in psutil.Process().children():
+                if "distributed.cli.dask_worker" in process.cmdline():
+                    killed.append(process.pid)
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    with pytest.raises(ShardError, match="there has been no worker for"):
+        mcrace.run(mcrace.parse_study(studies.race(200)), tmp_path, workers=1, shard_size=1, reporter=Killer())
+    assert killed
+    assert shards_of(tmp_path)
+    assert not (tmp_path / "results.h5").exists()
 
 
 def pretend(number: int, fails: bool) -> int:

@@ -1,6 +1,7 @@
-"""Launchers: have shards computed by this process, by workers on this machine, or by a Dask cluster of one's own."""
+"""Launchers: have shards computed by this process, by workers on this machine, by a Dask cluster, or by a batch system."""
 
-from mcrace.launch.dask_cluster import drive, local_cluster
-from mcrace.launch.inline import in_this_process
+from mcrace.launch.dask_cluster import LOCAL_PATIENCE_SECONDS, PATIENCE_SECONDS, connected, cores, drive, local_cluster
+from mcrace.launch.inline import Outcome, in_this_process
 
-__all__ = ["drive", "in_this_process", "local_cluster"]
+__all__ = ["LOCAL_PATIENCE_SECONDS", "PATIENCE_SECONDS", "Outcome", "connected", "cores", "drive", "in_this_process",
+           "local_cluster"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from mcrace.errors import VersionError
 from mcrace.plan import Shard
 from mcrace.worker import Receipt, run_shard
 
@@ -15,5 +16,7 @@ def in_this_process(shards: Iterable[Shard], directory: str) -> Iterator[Outcome
     for shard in shards:
         try:
             yield shard, run_shard(shard, directory), ""
+        except VersionError:
+            raise
         except Exception as error:  # a broken shard must not lose the others
             yield shard, None, f"{type(error).__name__}: {error}"
