@@ -1,5 +1,8 @@
 """Observables of networks made by hand, against brute force and against what they must be."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import naive
 import numpy as np
 import pytest
@@ -16,13 +19,21 @@ from mcrace.observe.snapshot import Origin
 def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
-    origin = Origin(None, 1, np.arange(len(W)), X, lambda: start or (W, v), shuffled or (lambda: samples))
+    config = SimpleNamespace(training=SimpleNamespace(step_size=0.1))
+    origin = Origin(config, 1, np.arange(len(W)), X, lambda: start or (W, v), shuffled or (lambda: samples))
     return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
 
 
 def value(name, *args, **options):
+    """What an observable says of networks; of a path, when the neurons go along their drifts for a while."""
+    state, path = snapshot(*args, **options), OBSERVABLES[name].path
     with np.errstate(all="ignore"):
-        return OBSERVABLES[name].compute(snapshot(*args, **options))
+        if path is None:
+            return OBSERVABLES[name].compute(state)
+        carry = path.begin(state)
+        for k in range(1, 6):
+            path.follow(carry, replace(state.with_weights(state.W + k * state.drift, state.v), time=state.time + k))
+        return path.end(carry)
 
 
 def networks(seed, n=4, m=9, d=5, N=11):

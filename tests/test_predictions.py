@@ -276,9 +276,16 @@ def test_racing_in_a_control_that_races_as_well_discriminates_nothing():
 
 
 @pytest.mark.parametrize("init", [{"balanced": False}, {"ratio": 2.0}])
-def test_racing_is_a_law_of_balanced_starts(init):
-    (found,) = judge("racing", Cell("main", at=race(), init=init), Cell("lazy", at=race()))
-    assert found.verdict == "not testable here" and "balanced" in found.note
+def test_racing_of_unbalanced_starts_is_judged_by_their_own_handicap(init):
+    main, lazy = race(noise=0.1), race(exponent=0.05, noise=0.1, seed=1)
+    for at in (main, lazy):
+        at["input_norm", "start"] = np.abs(at["output_weight", "start"])
+    slope, shuffled, *ranks = judge("racing", Cell("main", at=main, init=init), Cell("lazy", at=lazy, init=init))
+    assert slope.statistic == "slope of log a_T on log H beside log a_0" and slope.verdict == "supported"
+    assert slope.control.estimate < 0.2 and shuffled.control.cell == "main" and len(ranks) == 3
+    slow = race(exponent=0.6, noise=0.1)
+    slow["input_norm", "start"] = np.abs(slow["output_weight", "start"])
+    assert judge("racing", Cell("main", at=slow, init=init), Cell("lazy", at=lazy, init=init))[0].verdict == "refuted"
 
 
 def test_racing_without_enough_networks_or_a_control_claims_nothing():
