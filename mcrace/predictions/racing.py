@@ -65,8 +65,8 @@ class Racing(Prediction):
         if evidence.main.config["training"]["method"] == "gd":
             return rows
         why = "τ is the clock of plain descent; a heavy ball goes by another"
-        return [Verdict(self.name, v.cell, v.statistic, NOT_TESTABLE, margin=v.margin, note=why) if "τ = 1" in v.statistic else v
-                for v in rows]
+        return [Verdict(self.name, v.cell, v.statistic, NOT_TESTABLE, margin=v.margin, note=why) if "τ = 1" in v.statistic
+                else v for v in rows]
 
     def _balanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
         lazy_fails = lambda i: i.high < LAZY_SLOPE
