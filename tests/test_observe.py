@@ -1,5 +1,6 @@
 """Observables of networks made by hand, against brute force and against what they must be."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import naive
@@ -34,8 +35,15 @@ def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
 
 
 def value(name, *args, **options):
+    """What an observable says of networks; of a path, when the neurons go along their drifts for a while."""
+    state, path = snapshot(*args, **options), OBSERVABLES[name].path
     with np.errstate(all="ignore"):
-        return OBSERVABLES[name].compute(snapshot(*args, **options))
+        if path is None:
+            return OBSERVABLES[name].compute(state)
+        carry = path.begin(state)
+        for k in range(1, 6):
+            path.follow(carry, replace(state.with_weights(state.W + k * state.drift, state.v), time=state.time + k))
+        return path.end(carry)
 
 
 def networks(seed, n=4, m=9, d=5, N=11):

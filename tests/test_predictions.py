@@ -30,7 +30,8 @@ class Cell:
         self.status = np.zeros(count, np.int8) if status is None else np.asarray(status)
         self._at = at or {}
         self.attributes = {"role": role, "of": of}
-        self.config = {"network": {"hidden": [neurons], "init": {**INIT, **(init or {})}}}
+        network = {"hidden": [neurons], "init": {**INIT, **(init or {})}}
+        self.config = {"network": network, "training": {"method": "gd"}}
 
     def __getitem__(self, name):
         return {"status": self.status}[name]
@@ -274,6 +275,28 @@ def test_racing_in_a_control_that_races_as_well_discriminates_nothing():
     main, lazy = Cell("main", at=race(noise=0.1)), Cell("lazy", at=race(noise=0.1, seed=1))
     slope, shuffled, *_ = judge("racing", main, lazy)
     assert slope.verdict == "not discriminating" and shuffled.verdict == "supported"
+
+
+@pytest.mark.parametrize("init", [{"balanced": False}, {"ratio": 2.0}])
+def test_racing_of_unbalanced_starts_is_judged_by_their_own_handicap(init):
+    main, lazy = race(noise=0.1), race(exponent=0.05, noise=0.1, seed=1)
+    for at in (main, lazy):
+        at["input_norm", "start"] = np.abs(at["output_weight", "start"])
+    slope, shuffled, *ranks = judge("racing", Cell("main", at=main, init=init), Cell("lazy", at=lazy, init=init))
+    assert slope.statistic == "slope of log a_T on log H beside log a_0" and slope.verdict == "supported"
+    assert slope.control.estimate < 0.2 and shuffled.control.cell == "main" and len(ranks) == 3
+    slow = race(exponent=0.6, noise=0.1)
+    slow["input_norm", "start"] = np.abs(slow["output_weight", "start"])
+    assert judge("racing", Cell("main", at=slow, init=init), Cell("lazy", at=lazy, init=init))[0].verdict == "refuted"
+
+
+def test_the_clock_of_descent_is_none_of_a_heavy_ball():
+    main = Cell("main", at=race(noise=0.1))
+    main.config["training"]["method"] = "heavy-ball"
+    found = judge("racing", main, Cell("lazy", at=race(exponent=0.05, noise=0.1, seed=1)))
+    at_tau = [v for v in found if "τ = 1" in v.statistic]
+    assert len(found) == 7 and len(at_tau) == 2 and {v.verdict for v in at_tau} == {"not testable here"}
+    assert found[0].verdict == "supported"
 
 
 def test_racing_without_enough_networks_or_a_control_claims_nothing():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean
 from mcrace.results import CellResults
 from mcrace.statistics import (
@@ -62,7 +62,12 @@ class Racing(Prediction):
         rank = [judge_mean(self, evidence, f"rank correlation cos δ, a_T, {label}", ranks, measure, low,
                            measure_control=start_ranks)
                 for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0, in clusters", cluster_ranks))]
-        return [*slopes(evidence, margin), *rank]
+        rows = [*slopes(evidence, margin), *rank]
+        if evidence.main.config["training"]["method"] == "gd":
+            return rows
+        why = "τ is the clock of plain descent; a heavy ball goes by another"
+        return [Verdict(self.name, v.cell, v.statistic, NOT_TESTABLE, margin=v.margin, note=why) if "τ = 1" in v.statistic
+                else v for v in rows]
 
     def _balanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
         lazy_fails = lambda i: i.high < LAZY_SLOPE
