@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -18,6 +17,11 @@ from mcrace.estimate import Estimate
 from mcrace.predictions import Verdict
 from mcrace.results import Results
 from mcrace.study import Study
+from mcrace.wording import duration as _duration
+from mcrace.wording import interval as _interval
+from mcrace.wording import number as _number
+from mcrace.wording import p_value as _p
+from mcrace.wording import size as _size
 from mcrace.worker import Receipt
 
 COLOURS = {"supported": "green", "refuted": "red", "not discriminating": "yellow", "inconclusive": "yellow"}
@@ -163,41 +167,3 @@ def show_list(things: Any) -> None:
         thing = things[name]
         text = thing.text if hasattr(thing, "text") else (thing.__doc__ or "").split("\n\n")[0]
         say(f"{name:18}  {' '.join(text.split())}")
-
-
-def _number(x: float) -> str:
-    return "-" if not math.isfinite(x) else f"{x:.3g}" if abs(x) < 0.1 else f"{x:.3f}"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if not math.isfinite(low) else f"[{_number(low)}, {_number(high)}]"
-
-
-def _p(p: float) -> str:
-    return "-" if not math.isfinite(p) else "<1e-4" if p < 1e-4 else f"{p:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    """A time as a person says it.
-
-    >>> _duration(42.3), _duration(150), _duration(9000)
-    ('42 s', '2 min 30 s', '2.5 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> _size(3_500_000)
-    '3.5 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return ""

@@ -4,8 +4,9 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 """
 
 from mcrace.predictions.base import PREDICTIONS, Needs, Prediction, Verdict, prediction
-from mcrace.predictions.judging import test
+from mcrace.predictions.judging import cases, test
 from mcrace.predictions.mutual_alignment import MutualAlignment
+from mcrace.predictions.panels import Panel
 from mcrace.predictions.racing import Racing
 
-__all__ = ["PREDICTIONS", "MutualAlignment", "Needs", "Prediction", "Racing", "Verdict", "prediction", "test"]
+__all__ = ["PREDICTIONS", "MutualAlignment", "Needs", "Panel", "Prediction", "Racing", "Verdict", "cases", "prediction", "test"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from mcrace.predictions.panels import Panel
 from mcrace.registry import Registry
 from mcrace.results import CellResults
 from mcrace.seeds import generator
@@ -20,6 +23,13 @@ from mcrace.tables import Section
 SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discriminating"
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
 ANY = Margin()
+MEANING = {
+    SUPPORTED: "What was measured agrees with the law within the margin, and the control shows that the test could have failed.",
+    REFUTED: "The law does not hold here: what was measured lies outside the margin.",
+    NOT_DISCRIMINATING: "What was measured agrees with the law, but so does the control, so this test says nothing about it.",
+    INCONCLUSIVE: "These networks do not decide whether the law holds.",
+    NOT_TESTABLE: "The law cannot be put to test on these results.",
+}
 LEAST_NETWORKS = 30
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
 
@@ -56,7 +66,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One statistic of one prediction in one cell, judged."""
+    """One statistic of one prediction in one cell, judged.
+
+    `values` holds the number of each network that was judged, by arm: ``"main"``, ``"control"`` and ``"half-step"``, as far
+    as there are such; a report draws them, and neither comparison nor JSON knows them.  A statistic with a unit has it in
+    its name, in brackets.
+    """
 
     prediction: str
     cell: str
@@ -74,10 +89,11 @@ class Verdict:
     dropped: int = 0
     half_step_change: float = math.nan
     note: str = ""
+    values: dict[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it: NaN and infinite ends become null."""
-        out = {k: _plain(v) for k, v in vars(self).items() if k not in ("margin", "control")}
+        out = {k: _plain(v) for k, v in vars(self).items() if k not in ("margin", "control", "values")}
         out["margin"] = [_plain(self.margin.low), _plain(self.margin.high)]
         out["control"] = {k: _plain(v) for k, v in vars(self.control).items()} if self.control else None
         return out
@@ -121,11 +137,17 @@ class Prediction(ABC):
     ----------
     across : bool
         Whether it is judged once on all cells together, as in a sweep; otherwise on each cell.
+    law : str
+        The law as a formula, in a line or two; by default the indented lines of the docstring.
+    meaning : mapping of str
+        For each verdict one sentence that says what it means; a verdict that is left out gets a general one.
     """
 
     name: ClassVar[str]
     options: ClassVar[type[Options]] = Options
     across: ClassVar[bool] = False
+    law: ClassVar[str] = ""
+    meaning: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def needs(self, options: Any) -> Needs:
@@ -134,6 +156,31 @@ class Prediction(ABC):
     @abstractmethod
     def judge(self, evidence: Evidence, options: Any) -> list[Verdict]:
         """The verdicts, the primary one first."""
+
+    def panels(self, evidence: Evidence, options: Any) -> list[Panel]:
+        """What is to be drawn besides the distribution of each statistic, which is drawn in any case."""
+        return []
+
+    def means(self, verdict: str) -> str:
+        """What a verdict on this prediction means, in one sentence."""
+        return self.meaning.get(verdict, MEANING.get(verdict, ""))
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The docstring, paragraph by paragraph; formulas stay indented."""
+        return [p.rstrip() for p in inspect.cleandoc(type(self).__doc__ or "").split("\n\n") if p.strip()]
+
+    @property
+    def formula(self) -> str:
+        """The law as a formula; empty if neither `law` nor the docstring has one."""
+        return self.law or next((inspect.cleandoc(p) for p in self.paragraphs if p.startswith("  ")), "")
+
+    @property
+    def text(self) -> str:
+        """One line: the first of the module's docstring where that begins with the name, else of the class's."""
+        title, _, rest = (sys.modules[type(self).__module__].__doc__ or "").strip().partition("\n")[0].partition(": ")
+        line = rest.partition(" (")[0].rstrip(".") if title == self.name else ""
+        return line or " ".join((self.paragraphs or [""])[0].split()).partition(". ")[0]
 
     def not_testable(self, evidence: Evidence, why: str) -> list[Verdict]:
         """The verdict where a need is not met."""
@@ -203,13 +250,16 @@ def judge_mean(
     both = np.intersect1d(main.seeds, other.seeds)
     whole = both[np.isfinite(main.on(both)) & np.isfinite(other.on(both))]
     dropped = len(both) - len(whole)
-    blank = replace(blank, networks=len(whole), dropped=dropped)
+    values = {"main": main.on(whole), "control": other.on(whole)}
+    blank = replace(blank, networks=len(whole), dropped=dropped, values=values)
     if len(whole) < LEAST_NETWORKS:
         return replace(blank, note=f"{len(whole)} networks give both numbers; {LEAST_NETWORKS} are needed")
     found = mean_interval(main.on(whole), evidence.rng(prediction.name, statistic))
     beside = mean_interval(other.on(whole), evidence.rng(prediction.name, statistic, "control"))
     failed = control_fails(beside)
-    change = _half_step_change(evidence, main, measure)
+    if evidence.half_step is not None:
+        values["half-step"] = measure(evidence.half_step)
+    change = _half_step_change(evidence, main, values.get("half-step"))
     doubts = _doubts(evidence, control, dropped / len(both), change, margin)
     verdict = INCONCLUSIVE if doubts else _decide(found, margin, beside, failed)
     if not failed:
@@ -230,11 +280,11 @@ def _decide(found: Interval, margin: Margin, control: Interval, control_failed: 
     return INCONCLUSIVE
 
 
-def _half_step_change(evidence: Evidence, main: Measured, measure: Callable[[CellResults], np.ndarray]) -> float:
+def _half_step_change(evidence: Evidence, main: Measured, values: np.ndarray | None) -> float:
     """|s(η/2) - s(η)| over the seeds that both cells have; NaN where there is no cell at half the step."""
-    if evidence.half_step is None:
+    if evidence.half_step is None or values is None:
         return math.nan
-    half = Measured(evidence.half_step.name, evidence.half_step.seeds, measure(evidence.half_step))
+    half = Measured(evidence.half_step.name, evidence.half_step.seeds, values)
     both = np.intersect1d(main.seeds, half.seeds)
     change = half.on(both) - main.on(both)
     return float(abs(np.nanmean(change))) if np.isfinite(change).any() else math.nan

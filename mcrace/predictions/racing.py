@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
+from mcrace.predictions.panels import Panel, density, running_median
 from mcrace.results import CellResults
 from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 END = "level=0.1"
 LEAST_COSINE = -0.95
 LAZY_SLOPE, HIGH_RANK, LOW_RANK = 0.5, 0.6, 0.3
+DRAWN_HANDICAP, DRAWN_GROWTH = (-4.0, 0.0), (-5.0, 1.0)
 
 
 class RacingOptions(Options):
@@ -38,6 +44,16 @@ class Racing(Prediction):
     """
 
     options = RacingOptions
+    meaning = {
+        "supported": "The race is decided at the start: a neuron's growth follows from its first angle to the drift as the law "
+                     "says, and in the control, where features hardly move, it does not.",
+        "refuted": "The race is not decided in this way: growth does not follow from the first angle to the drift with the "
+                   "slope that the law says.",
+        "not discriminating": "Growth follows from the first angle as the law says, but it does so in the control too, so the "
+                              "law explains nothing that is special to these networks.",
+        "inconclusive": "Whether the start decides the race is left open by these networks.",
+        "not testable here": "These networks are none that the law speaks of, or too few reached a tenth of the loss.",
+    }
 
     def needs(self, options: RacingOptions) -> Needs:
         start = ("cosine", "cosine_permuted", "norm_product", "output_weight")
@@ -60,6 +76,12 @@ class Racing(Prediction):
                            measure_control=start_ranks)
                 for label, measure in (("t = 0", start_ranks), ("τ = 1", tau_ranks), ("t = 0, in clusters", cluster_ranks))]
         return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
+
+    def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
+        cells = [("C0", evidence.main), *([("C1", evidence.control)] if evidence.control is not None else [])]
+        caption = "All neurons of {}: growth against the handicap of the start, and its median (solid), beside the law (dashed)."
+        return [Panel(caption.format(cell.name), lambda axes, cell=cell, colour=colour: _draw_race(axes, cell, colour))
+                for colour, cell in cells]
 
     def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:
         """Whether the slope differs from 0 at all; the same networks are shuffled as are observed."""
@@ -92,6 +114,25 @@ def _growth_and_handicap(cell: CellResults, cosine: str) -> tuple[np.ndarray, np
     with np.errstate(divide="ignore", invalid="ignore"):
         handicap = np.where(used, 2 * np.log((1 + cosines) / 2), np.nan)
     return handicap, np.where(used, _log_growth(cell, END), np.nan), _signs(cell)
+
+
+def _draw_race(axes: Axes, cell: CellResults, colour: str) -> None:
+    """Log growth, less its constant for the neurons of a sign of a network, against the handicap; and the law."""
+    handicap, growth, signs = _growth_and_handicap(cell, "cosine")
+    growth = growth.copy()
+    for sign in (0, 1):
+        excess = np.where(signs == sign, growth - handicap, np.nan)
+        count = np.isfinite(excess).sum(axis=1, keepdims=True)
+        constant = np.nansum(excess, axis=1, keepdims=True) / np.maximum(count, 1)
+        growth = np.where(signs == sign, growth - constant, growth)
+    good = np.isfinite(growth) & np.isfinite(handicap)
+    density(axes, handicap[good], growth[good], colour, DRAWN_HANDICAP, DRAWN_GROWTH)
+    axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=colour, label="median")
+    axes.plot(DRAWN_HANDICAP, DRAWN_HANDICAP, color="0.5", linestyle="--", label="the law: slope 1")
+    axes.set(title=f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons",
+             xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant, pure number",
+             xlim=DRAWN_HANDICAP, ylim=DRAWN_GROWTH)
+    axes.legend(loc="upper left")
 
 
 def growth_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:
