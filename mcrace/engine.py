@@ -33,6 +33,9 @@ class Reporter:
     def say(self, text: str) -> None:
         """A sentence for the user."""
 
+    def cells(self, missing: dict[str, int]) -> None:
+        """How many networks of each cell are to be computed; said before `begin`."""
+
     def begin(self, networks: int, shards: int) -> None:
         """What is about to be computed."""
 
@@ -95,6 +98,7 @@ def run(
         store.publish_text(work.directory / STUDY, study.text)
         data = {name: _save_pool(work.directory, pool) for name, pool in pools.items()}
     shards = _ordered(work, shard_size, data)
+    reporter.cells({name: sum(b - a for a, b in ranges) for name, ranges in work.missing.items()})
     if shards:
         _compute(work, shards, workers, client, reporter)
     return merge(work, reporter.say)

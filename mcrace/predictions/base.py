@@ -24,7 +24,7 @@ SUPPORTED, REFUTED, NOT_DISCRIMINATING = "supported", "refuted", "not discrimina
 INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
 ANY = Margin()
 MEANING = {
-    SUPPORTED: "What was measured agrees with the law within the margin, and the control shows that the test could have failed.",
+    SUPPORTED: "What was measured agrees with the law within the margin, and the control shows that the test could fail.",
     REFUTED: "The law does not hold here: what was measured lies outside the margin.",
     NOT_DISCRIMINATING: "What was measured agrees with the law, but so does the control, so this test says nothing about it.",
     INCONCLUSIVE: "These networks do not decide whether the law holds.",

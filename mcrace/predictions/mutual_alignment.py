@@ -22,7 +22,7 @@ from mcrace.predictions.base import (
     judge_mean,
     prediction,
 )
-from mcrace.predictions.panels import Panel, bands
+from mcrace.predictions.panels import Panel, bands, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -51,11 +51,10 @@ class MutualAlignment(Prediction):
     """
 
     options = AlignmentOptions
-    law = ("A(T) - A(0) ≥ 0.3  and  N95(T) ≤ m/4,\n"
-           "A = Σ p_a p_b cos(w_a, w_b) / Σ p_a p_b over pairs of one sign,  p_a = a_a / Σ a")
+    law = "A(T) - A(0) ≥ 0.3,  N95(T) ≤ m/4\nA = Σ p_a p_b cos(w_a, w_b) / Σ p_a p_b\np_a = |v_a||w_a| / Σ |v||w|"
     meaning = {
         "supported": "Neurons of one sign come to share a few directions while the loss falls; in the control they do not.",
-        "refuted": "Neurons do not come to share a few directions: they gain too little alignment, or stay in too many clusters.",
+        "refuted": "Neurons do not come to share a few directions: they align too little, or stay in too many clusters.",
         "not discriminating": "Neurons come to share directions, but so do those of the control, so this is nothing special.",
         "inconclusive": "Whether neurons come to share a few directions is left open by these networks.",
         "not testable here": "There are too few networks, or no control, to say whether neurons come to share directions.",
@@ -104,8 +103,8 @@ def _draw_alignment(axes: Axes, evidence: Evidence) -> None:
         axes.set_xlim(left=0)
     else:
         axes.set_xticks([0, 1], ["start", "a tenth of the loss left"])
-    axes.set(title="Alignment of neurons of one sign", ylabel="A, mean cosine", ylim=(-0.1, 1.05))
-    axes.legend(loc="best")
+    axes.set(ylabel="A, mean cosine", ylim=(-0.1, 1.05))
+    legend_above(axes, "Alignment of neurons of one sign", columns=1)
 
 
 def _draw_clusters(axes: Axes, evidence: Evidence) -> None:
@@ -120,9 +119,8 @@ def _draw_clusters(axes: Axes, evidence: Evidence) -> None:
         alive = np.isfinite(share[:, 0]).sum()
         bands(axes, np.arange(1, neurons + 1) / neurons, share, colour, f"{cell.name}, n = {alive:,} networks")
     axes.axvline(FEW_CLUSTERS, color="0.5", linestyle="--", label=f"{FEW_CLUSTERS:g} of the neurons")
-    axes.set(title="Neurons in the largest clusters", xlabel="clusters / neurons, largest first",
-             ylabel="share of the live neurons in them", xlim=(0, 1), ylim=(0, 1.03))
-    axes.legend(loc="lower right")
+    axes.set(xlabel="clusters / neurons, largest first", ylabel="share of live neurons", xlim=(0, 1), ylim=(0, 1.03))
+    legend_above(axes, "Neurons in the largest clusters", columns=1)
 
 
 def alignment_gain(cell: CellResults) -> np.ndarray:

@@ -53,7 +53,16 @@ def bands(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str
     axes.plot(x[enough], middle, color=colour, label=label, linestyle=linestyle)
 
 
-def density(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, xlim: tuple[float, float], ylim: tuple[float, float]) -> None:
+def legend_above(axes: Axes, title: str, columns: int = 2) -> None:
+    """A title, and between it and the axes a legend of what has a label, so that it hides nothing."""
+    lines = -(-len(axes.get_legend_handles_labels()[0]) // columns)
+    axes.set_title(title, pad=6 + 15 * lines)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2)
+
+
+def density(
+    axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, xlim: tuple[float, float], ylim: tuple[float, float]
+) -> None:
     """How many points lie where, by opacity on a logarithmic scale; those outside the limits are not drawn."""
     from matplotlib.colors import to_rgb
 

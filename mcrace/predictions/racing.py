@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
-from mcrace.predictions.panels import Panel, density, running_median
+from mcrace.predictions.panels import Panel, density, legend_above, running_median
 from mcrace.results import CellResults
 from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
 
@@ -79,9 +80,8 @@ class Racing(Prediction):
 
     def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
         cells = [("C0", evidence.main), *([("C1", evidence.control)] if evidence.control is not None else [])]
-        caption = "All neurons of {}: growth against the handicap of the start, and its median (solid), beside the law (dashed)."
-        return [Panel(caption.format(cell.name), lambda axes, cell=cell, colour=colour: _draw_race(axes, cell, colour))
-                for colour, cell in cells]
+        caption = "All neurons of {}: growth against the handicap of the start; its median (solid) and the law (dashed)."
+        return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in cells]
 
     def _permutation(self, evidence: Evidence, slope: Verdict) -> Verdict:
         """Whether the slope differs from 0 at all; the same networks are shuffled as are observed."""
@@ -116,7 +116,7 @@ def _growth_and_handicap(cell: CellResults, cosine: str) -> tuple[np.ndarray, np
     return handicap, np.where(used, _log_growth(cell, END), np.nan), _signs(cell)
 
 
-def _draw_race(axes: Axes, cell: CellResults, colour: str) -> None:
+def _draw_race(cell: CellResults, colour: str, axes: Axes) -> None:
     """Log growth, less its constant for the neurons of a sign of a network, against the handicap; and the law."""
     handicap, growth, signs = _growth_and_handicap(cell, "cosine")
     growth = growth.copy()
@@ -129,10 +129,9 @@ def _draw_race(axes: Axes, cell: CellResults, colour: str) -> None:
     density(axes, handicap[good], growth[good], colour, DRAWN_HANDICAP, DRAWN_GROWTH)
     axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=colour, label="median")
     axes.plot(DRAWN_HANDICAP, DRAWN_HANDICAP, color="0.5", linestyle="--", label="the law: slope 1")
-    axes.set(title=f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons",
-             xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant, pure number",
+    axes.set(xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant,\npure number",
              xlim=DRAWN_HANDICAP, ylim=DRAWN_GROWTH)
-    axes.legend(loc="upper left")
+    legend_above(axes, f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons")
 
 
 def growth_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:

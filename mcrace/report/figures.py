@@ -18,19 +18,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mcrace.errors import StudyError, nearest
 from mcrace.predictions import Panel, Verdict, cases
 from mcrace.predictions.base import Evidence, Options, Prediction
-from mcrace.predictions.panels import bands
+from mcrace.predictions.panels import bands, legend_above
 from mcrace.results import Results
+from mcrace.wording import interval, number
 
 STYLE = str(Path(__file__).with_name("style.mplstyle"))
 INK = "#1b1f24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of the style sheet, as they stand in an SVG
 ARMS = {"main": "C0", "half-step": "C2", "control": "C1"}
-WIDTH, HEIGHT, LINE = 4.3, 3.1, 0.42  # inches: of a panel, and of an arm in a distribution
+WIDTH, HEIGHT, LINE = 3.8, 2.8, 0.42  # inches: of a panel, and of an arm in a distribution
 MOST_CURVES = 6  # in one panel
+MOST_TOLD = 3  # cells in a caption
 BARS = 40
 BAND = "0.6"
 FAR = 3.0  # values further out than so many times the middle 98 % are counted instead of drawn
@@ -137,9 +140,9 @@ def statistic_panels(verdicts: Sequence[Verdict]) -> list[Panel]:
 
 
 def _caption(verdicts: list[Verdict]) -> str:
-    spread = any(v.values for v in verdicts)
-    what = "Distributions of one number a network" if spread else "Estimates"
-    return f"{what}; dot and line: the mean with its 95 % interval." if spread else f"{what} with their 95 % intervals."
+    """What was found, for a few cells."""
+    found = [f"{v.cell}: {number(v.estimate)} {interval(v.low, v.high)}, {v.verdict}" for v in verdicts[:MOST_TOLD]]
+    return "; ".join(found) + ("; ..." if len(verdicts) > MOST_TOLD else ".")
 
 
 def _arms(verdicts: list[Verdict]) -> Iterator[tuple[str, str, np.ndarray, tuple[float, float, float] | None]]:
@@ -152,8 +155,8 @@ def _arms(verdicts: list[Verdict]) -> Iterator[tuple[str, str, np.ndarray, tuple
         if v.control:
             found = v.values.get("control", _NONE)
             name = v.control.cell if v.control.cell != v.cell else "control"
-            interval = v.control.estimate, v.control.low, v.control.high
-            controls[v.control.cell] = _label(name, found, v.networks), "C1", found, interval
+            mean = v.control.estimate, v.control.low, v.control.high
+            controls[v.control.cell] = _label(name, found, v.networks), "C1", found, mean
     yield from controls.values()
 
 
@@ -177,22 +180,24 @@ def _draw_statistic(verdicts: list[Verdict], axes: Axes) -> None:
             if math.isfinite(end):
                 axes.axvline(end, color=BAND, linewidth=0.8)
     outside = 0
-    for place, (_, colour, values, interval) in enumerate(rows):
+    for place, (_, colour, values, mean) in enumerate(rows):
         base = len(rows) - 1 - place
         values = values[np.isfinite(values)]
         inside = values[(values >= low) & (values <= high)]
         outside += len(values) - len(inside)
         _draw_distribution(axes, inside, base, colour)
-        if interval is not None and math.isfinite(interval[0]):
-            axes.plot(interval[1:], [base, base], color=colour, linewidth=3, solid_capstyle="butt")
-            axes.plot(interval[0], base, "o", color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
+        if mean is not None and math.isfinite(mean[0]):
+            axes.plot(mean[1:], [base, base], color=colour, linewidth=3, solid_capstyle="butt")
+            axes.plot(mean[0], base, "o", color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
     axes.set_yticks(range(len(rows) - 1, -1, -1), [label for label, *_ in rows])
+    for label in axes.get_yticklabels():
+        label.set_verticalalignment("bottom")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     band = f"band: margin {margin}" if banded else "no margin"
     more = f"; {outside:,} networks lie outside" if outside else ""
     unit = "" if "[" in verdicts[0].statistic else ", pure number"
-    axes.set(title="\n".join(textwrap.wrap(verdicts[0].statistic, 50)), xlim=(low, high), ylim=(-0.35, len(rows) - 0.1),
+    axes.set(title="\n".join(textwrap.wrap(verdicts[0].statistic, 46)), xlim=(low, high), ylim=(-0.35, len(rows) - 0.1),
              xlabel=f"one value a network{unit}\n{band}{more}")
 
 
@@ -213,14 +218,14 @@ def _draw_distribution(axes: Axes, values: np.ndarray, base: float, colour: str)
 def _limits(rows: list, ends: tuple[float, float]) -> tuple[float, float]:
     """The range to draw: all values but for those far out, intervals, and the finite ends of the margin."""
     points = [end for end in ends if math.isfinite(end)]
-    for _, _, values, interval in rows:
+    for _, _, values, mean in rows:
         values = values[np.isfinite(values)]
         if len(values):
             low, high = np.quantile(values, [0.01, 0.99])
             room = FAR * (high - low)
             points += [max(values.min(), low - room), min(values.max(), high + room)]
-        if interval is not None:
-            points += [x for x in interval if math.isfinite(x)]
+        if mean is not None:
+            points += [x for x in mean if math.isfinite(x)]
     low, high = min(points, default=0.0), max(points, default=1.0)
     room = 0.06 * (high - low) or 0.5 * max(abs(high), 1e-6)
     return low - room, high + room
@@ -243,5 +248,9 @@ def _draw_losses(cells: list, axes: Axes) -> None:
     axes.set_xscale("symlog", linthresh=1)
     axes.set_yscale("log")
     axes.set_xlim(left=0)
-    axes.set(title="Training", xlabel="step", ylabel=f"loss ({cells[0].config['task']['loss']}), per sample")
-    axes.legend(loc="best")
+    axes.set(xlabel="step", ylabel=f"loss ({cells[0].config['task']['loss']}), per sample")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    legend_above(axes, "Training")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def _prediction(prediction: Prediction, judged: list[tuple[Options, Evidence]], 
     groups = [list(same) for _, same in itertools.groupby(verdicts, key=lambda v: v.cell)]
     return {
         "name": prediction.name, "text": prediction.text, "law": prediction.law,
-        "paragraphs": [{"formula": p.startswith("  "), "text": p} for p in prediction.paragraphs],
+        "paragraphs": [{"formula": p.startswith("  "), "text": textwrap.dedent(p)} for p in prediction.paragraphs],
         "answers": [_answer(prediction, group) for group in groups],
         "own": own, "undrawn": max(0, len(judged) - MOST_OWN) if own else 0,
         "statistics": [draw(panel) for panel in figures.statistic_panels(verdicts)],
@@ -173,10 +173,10 @@ def _failures(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def _provenance(results: Results) -> dict[str, str]:
-    found = {words_: str(results.attributes[key]) for key, words_ in PROVENANCE.items() if results.attributes.get(key, "") != ""}
-    contents = json.loads(results.attributes["contents"])[1]
-    seeds = {cell: ", ".join(f"{a}-{b - 1}" for a, b in part["ranges"]) for cell, part in contents.items()}
-    return found | {"seeds": "; ".join(f"{cell} {ranges}" for cell, ranges in seeds.items())}
+    there = {label: str(results.attributes.get(key, "")) for key, label in PROVENANCE.items()}
+    seeds = ((cell.name, cell.seeds) for cell in results)
+    told = "; ".join(f"{name} {found[0]} to {found[-1]}, {len(found):,} of them" for name, found in seeds)
+    return {label: text for label, text in there.items() if text} | {"seeds": told}
 
 
 def _command(results: Results) -> str:

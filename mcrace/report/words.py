@@ -8,8 +8,8 @@ from typing import Any
 
 from mcrace.errors import StudyError
 from mcrace.predictions import Verdict
-from mcrace.wording import number
 from mcrace.tasks import TASKS
+from mcrace.wording import number
 
 TOLD_OF_TASKS = ("kind", "samples", "fresh", "center", "scale", "permute_labels", "loss")
 
@@ -63,8 +63,9 @@ def training_in_words(training: Mapping[str, Any]) -> str:
 
 def swept_in_words(config: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """What a cell has otherwise than another."""
-    different = dict(_differences(base, config))
-    return ", ".join(f"{key} = {_plain(value)}" for key, value in different.items() if not key.startswith("record.")) or "-"
+    idle = ("record.", "training.schedule.") if config["training"]["schedule"]["kind"] == "constant" else ("record.",)
+    different = {key: value for key, value in _differences(base, config) if not key.startswith(idle)}
+    return ", ".join(f"{key} = {_plain(value)}" for key, value in different.items()) or "-"
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -93,7 +94,7 @@ def _list(values: Any) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " ".join(map(_plain, value))
+        return " and ".join(map(_plain, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
