@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -134,7 +135,7 @@ def show_cells(results: Results) -> None:
         status, steps = cell["status"], cell["stop_step"]
         counts = [int((status == code).sum()) for code in (1, 0, 2, 3)]
         table.add_row(cell.name, cell.attributes["role"], f"{len(status):,}", *(f"{n:,}" for n in counts),
-                      f"{sorted(steps)[len(steps) // 2]:,}")
+                      f"{np.median(steps):,.0f}")
     console.print(table)
 
 

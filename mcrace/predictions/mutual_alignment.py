@@ -103,6 +103,7 @@ def _draw_alignment(axes: Axes, evidence: Evidence) -> None:
         axes.set_xlim(left=0)
     else:
         axes.set_xticks([0, 1], ["start", "a tenth of the loss left"])
+        axes.set_xlabel("moment")
     axes.set(ylabel="A, mean cosine", ylim=(-0.1, 1.05))
     legend_above(axes, "Alignment of neurons of one sign", columns=1)
 

@@ -9,7 +9,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from mcrace.errors import StudyError, nearest
 from mcrace.predictions import Panel, Verdict, cases
 from mcrace.predictions.base import Evidence, Options, Prediction
 from mcrace.predictions.panels import bands, legend_above
-from mcrace.results import Results
+from mcrace.results import CellResults, Results
 from mcrace.wording import interval, number
 
 STYLE = str(Path(__file__).with_name("style.mplstyle"))
@@ -234,15 +234,15 @@ def _limits(rows: list, ends: tuple[float, float]) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------------------- cells
 
 
-def loss_panels(results: Results) -> list[Panel]:
+def loss_panels(there: Iterable[CellResults]) -> list[Panel]:
     """How the loss falls in the cells of a study, a few cells in a panel; half-step cells are left out."""
-    cells = [c for c in results if c.attributes["role"] != "half-step" and "loss" in c and c["loss"].ndim == 2]
+    cells = [c for c in there if c.attributes["role"] != "half-step" and "loss" in c and c["loss"].ndim == 2]
     groups = [cells[k : k + MOST_CURVES] for k in range(0, len(cells), MOST_CURVES)]
     return [Panel("Loss over the steps: median, half and nine tenths of the networks that still move.",
                   partial(_draw_losses, group)) for group in groups]
 
 
-def _draw_losses(cells: list, axes: Axes) -> None:
+def _draw_losses(cells: list[CellResults], axes: Axes) -> None:
     for place, cell in enumerate(cells):
         bands(axes, cell["step"], cell["loss"], f"C{place}", f"{cell.name}, n = {len(cell.seeds):,}")
     axes.set_xscale("symlog", linthresh=1)

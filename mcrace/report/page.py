@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from mcrace import store
@@ -19,6 +20,7 @@ from mcrace.predictions.base import Evidence, Options
 from mcrace.recording import Status
 from mcrace.report import figures, words
 from mcrace.results import RESULTS, CellResults, Results
+from mcrace.study import Study
 from mcrace.wording import duration, interval, number, p_value
 
 REPORT = "report.html"
@@ -48,23 +50,29 @@ def _beside(path: Path) -> Path:
 
 def html(results: Results, verdicts: Sequence[Verdict]) -> str:
     """The page as text."""
-    environment = Environment(loader=PackageLoader("mcrace.report", "."), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, p_value=p_value, slug=_slug)
     study = results.study
-    cells = [_cell(cell, results) for cell in results]
-    first = next(iter(results)).config
+    there = {cell.name: cell for cell in results}
+    cells = [_cell(cell, there) for cell in there.values()]
+    first = next(iter(there.values())).config
     draw = _Drawing()
-    return environment.get_template("page.html").render(
+    return _template().render(
         name=study.name, question=_question(study.text), study=study.text,
         asked={"Task": words.task_in_words(first["task"]), "Network": words.network_in_words(first["network"]),
                "Training": words.training_in_words(first["training"]),
                "Size": f"{sum(c['networks'] for c in cells):,} networks in {len(cells)} cells, "
                        f"each from a random start of its own."},
         predictions=[_prediction(*case, draw) for case in _grouped(results, verdicts)],
-        cells=cells, seconds=duration(sum(float(c.attributes["seconds"]) for c in results)),
-        losses=[draw(p) for p in figures.loss_panels(results)],
-        failures=_failures(cells), provenance=_provenance(results), command=_command(results))
+        cells=cells, seconds=duration(sum(float(c.attributes["seconds"]) for c in there.values())),
+        losses=[draw(p) for p in figures.loss_panels(there.values())],
+        failures=_failures(cells), provenance=_provenance(results, there.values()), command=_command(study, there.values()))
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("mcrace.report", "."), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters["slug"] = _slug
+    return environment.get_template("page.html")
 
 
 def _slug(text: str) -> str:
@@ -154,14 +162,14 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- cells
 
 
-def _cell(cell: CellResults, results: Results) -> dict[str, Any]:
+def _cell(cell: CellResults, there: Mapping[str, CellResults]) -> dict[str, Any]:
     status, steps = cell["status"], cell["stop_step"]
     of = cell.attributes["of"]
-    base = results.cell(of if of in results.cells else results.cells[0])
+    base = there.get(of, next(iter(there.values())))
     return {"name": cell.name, "role": cell.attributes["role"], "networks": len(status),
             "different": words.swept_in_words(cell.config, base.config) if base.name != cell.name else "-",
             "statuses": {label: int((status == code).sum()) for code, label in COLUMNS},
-            "median": f"{int(np.median(steps)):,}", "kernel": cell.attributes["kernel"],
+            "median": f"{np.median(steps):,.0f}", "kernel": cell.attributes["kernel"],
             "identity": cell.attributes["identity"][:20]}
 
 
@@ -172,16 +180,15 @@ def _failures(cells: list[dict[str, Any]]) -> list[str]:
             for cell in cells for label, count in cell["statuses"].items() if label in remedies and count]
 
 
-def _provenance(results: Results) -> dict[str, str]:
+def _provenance(results: Results, cells: Iterable[CellResults]) -> dict[str, str]:
     there = {label: str(results.attributes.get(key, "")) for key, label in PROVENANCE.items()}
-    seeds = ((cell.name, cell.seeds) for cell in results)
+    seeds = ((cell.name, cell.seeds) for cell in cells)
     told = "; ".join(f"{name} {found[0]} to {found[-1]}, {len(found):,} of them" for name, found in seeds)
     return {label: text for label, text in there.items() if text} | {"seeds": told}
 
 
-def _command(results: Results) -> str:
+def _command(study: Study, cells: Iterable[CellResults]) -> str:
     """What computes the same results again."""
-    study = results.study
-    counts = [len(c.seeds) for c in results if c.attributes["role"] != "half-step"]
+    counts = [len(c.seeds) for c in cells if c.attributes["role"] != "half-step"]
     seeds = f" --seeds {max(counts)}" if counts and max(counts) != study.seeds.count else ""
     return f"mcrace run {study.name}.toml{seeds}"
