@@ -95,7 +95,7 @@ def test_nothing_is_asked_of_a_network_and_nothing_goes_wrong(driver, page):
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert page.as_uri() in asked
-    assert [url for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
+    assert [url for url in asked if url != page.as_uri() and not url.startswith(("data:", "chrome:"))] == []
     assert driver.get_log("browser") == []
 
 

@@ -17,6 +17,7 @@ from mcrace import report
 from mcrace.errors import ResultsError, StudyError
 from mcrace.predictions import PREDICTIONS, Panel, Verdict
 from mcrace.predictions.base import MEANING
+from mcrace.predictions.panels import COLOURS
 from mcrace.predictions.racing import growth_slopes
 from mcrace.statistics import Margin
 
@@ -233,6 +234,18 @@ def test_plot(reference, verdicts, name, own):
         assert axes.get_xlabel() and (axes.get_ylabel() or any("n = " in label for label in labels))
         assert any("n = " in t for t in [*labels, *legend, axes.get_title(loc="left")])
     figure.savefig(Path("/dev/null"), format="png")
+
+
+def test_colours_are_those_of_the_style_sheet(reference):
+    with matplotlib.rc_context(fname=figures.STYLE):
+        assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == [c[1:] for c in COLOURS]
+        assert matplotlib.rcParams["text.color"] == figures.INK[1:]
+    line = mcrace.plot(reference, "mutual-alignment", statistics=False).axes[0].lines[0]
+    assert line.get_color() == COLOURS[0], "drawn later, outside of the style sheet, it is the same"
+
+
+def test_plot_of_the_panels_alone(reference):
+    assert len(mcrace.plot(reference, "racing", statistics=False).axes) == 2
 
 
 def test_plot_of_what_there_is_not(reference):

@@ -22,7 +22,7 @@ from mcrace.predictions.base import (
     judge_mean,
     prediction,
 )
-from mcrace.predictions.panels import Panel, bands, legend_above
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, bands, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -85,7 +85,7 @@ class MutualAlignment(Prediction):
 
 
 def _arms(evidence: Evidence) -> list[tuple[str, CellResults]]:
-    return [("C0", evidence.main), *([("C1", evidence.control)] if evidence.control is not None else [])]
+    return [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
 
 
 def _draw_alignment(axes: Axes, evidence: Evidence) -> None:

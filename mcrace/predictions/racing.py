@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
-from mcrace.predictions.panels import Panel, density, legend_above, running_median
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, density, legend_above, running_median
 from mcrace.results import CellResults
 from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
 
@@ -79,7 +79,7 @@ class Racing(Prediction):
         return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
 
     def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
-        cells = [("C0", evidence.main), *([("C1", evidence.control)] if evidence.control is not None else [])]
+        cells = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
         caption = "All neurons of {}: growth against the handicap of the start; its median (solid) and the law (dashed)."
         return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in cells]
 

@@ -26,7 +26,7 @@ class MissingLibrary(McraceError):
     exit_code = 2
 
 
-def plot(results: Results, prediction: str, cell: str | None = None) -> Figure:
+def plot(results: Results, prediction: str, cell: str | None = None, *, statistics: bool = True) -> Figure:
     """Draw a prediction on the results of a study: its own panels, and each statistic's distribution over networks.
 
     Parameters
@@ -36,6 +36,8 @@ def plot(results: Results, prediction: str, cell: str | None = None) -> Figure:
         Its name in the study file.
     cell : str, optional
         The cell to draw; the first that is judged by default.
+    statistics : bool, optional
+        Whether to draw the distributions too; a prediction without panels of its own has them in any case.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def plot(results: Results, prediction: str, cell: str | None = None) -> Figure:
     _need("matplotlib")
     from mcrace.report import figures
 
-    return figures.plot(results, prediction, cell)
+    return figures.plot(results, prediction, cell, statistics)
 
 
 def write_report(results: Results, output: str | Path | None = None, verdicts: Sequence[Verdict] | None = None) -> Path:

@@ -23,43 +23,22 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from mcrace.errors import StudyError, nearest
 from mcrace.predictions import Panel, Verdict, cases
 from mcrace.predictions.base import Evidence, Options, Prediction
-from mcrace.predictions.panels import bands, legend_above
+from mcrace.predictions.panels import COLOURS, CONTROL, HALF_STEP, MAIN, bands, legend_above
 from mcrace.results import CellResults, Results
 from mcrace.wording import interval, number
 
 STYLE = str(Path(__file__).with_name("style.mplstyle"))
 INK = "#1b1f24"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of the style sheet, as they stand in an SVG
-ARMS = {"main": "C0", "half-step": "C2", "control": "C1"}
 WIDTH, HEIGHT, LINE = 3.8, 2.8, 0.42  # inches: of a panel, and of an arm in a distribution
-MOST_CURVES = 6  # in one panel
+MOST_CURVES = len(COLOURS)  # in one panel
 MOST_TOLD = 3  # cells in a caption
 BARS = 40
 BAND = "0.6"
 FAR = 3.0  # values further out than so many times the middle 98 % are counted instead of drawn
 
 
-def plot(results: Results, prediction: str, cell: str | None = None) -> Figure:
-    """Draw a prediction on the results of a study: its own panels, and each statistic's distribution over networks.
-
-    Parameters
-    ----------
-    results : Results
-    prediction : str
-        Its name in the study file.
-    cell : str, optional
-        The cell to draw; the first that is judged by default.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        ``figure.savefig("race.pdf")`` writes it; a notebook shows it.
-
-    Raises
-    ------
-    StudyError
-        If the study does not have the prediction, or does not judge it on the cell.
-    """
+def plot(results: Results, prediction: str, cell: str | None, statistics: bool) -> Figure:
+    """See `mcrace.plot`."""
     asked = results.study.predictions
     if prediction not in asked:
         raise StudyError(f"the study has no prediction {prediction!r}: {nearest(prediction, asked)}")
@@ -68,7 +47,9 @@ def plot(results: Results, prediction: str, cell: str | None = None) -> Figure:
     if not judged or (cell is not None and cell not in names):
         raise StudyError(f"{prediction} is not judged on a cell {cell!r}: {nearest(str(cell), names)}")
     found, options, evidence = judged[names.index(cell) if cell is not None else 0]
-    panels = own_panels(found, options, evidence) + statistic_panels(found.judge(evidence, options))
+    panels = own_panels(found, options, evidence)
+    if statistics or not panels:
+        panels += statistic_panels(found.judge(evidence, options))
     return together(panels)
 
 
@@ -149,14 +130,14 @@ def _arms(verdicts: list[Verdict]) -> Iterator[tuple[str, str, np.ndarray, tuple
     """Label, colour, values, and mean with interval of each row, from the top; a control that several share comes once."""
     controls = {}
     for v in verdicts:
-        yield _label(v.cell, v.values.get("main"), v.networks), "C0", v.values.get("main", _NONE), (v.estimate, v.low, v.high)
+        yield _label(v.cell, v.values.get("main"), v.networks), MAIN, v.values.get("main", _NONE), (v.estimate, v.low, v.high)
         if (half := v.values.get("half-step", _NONE)).size:
-            yield _label("at half the step", half), ARMS["half-step"], half, None
+            yield _label("at half the step", half), HALF_STEP, half, None
         if v.control:
             found = v.values.get("control", _NONE)
             name = v.control.cell if v.control.cell != v.cell else "control"
             mean = v.control.estimate, v.control.low, v.control.high
-            controls[v.control.cell] = _label(name, found, v.networks), "C1", found, mean
+            controls[v.control.cell] = _label(name, found, v.networks), CONTROL, found, mean
     yield from controls.values()
 
 
@@ -244,7 +225,7 @@ def loss_panels(there: Iterable[CellResults]) -> list[Panel]:
 
 def _draw_losses(cells: list[CellResults], axes: Axes) -> None:
     for place, cell in enumerate(cells):
-        bands(axes, cell["step"], cell["loss"], f"C{place}", f"{cell.name}, n = {len(cell.seeds):,}")
+        bands(axes, cell["step"], cell["loss"], COLOURS[place], f"{cell.name}, n = {len(cell.seeds):,}")
     axes.set_xscale("symlog", linthresh=1)
     axes.set_yscale("log")
     axes.set_xlim(left=0)
