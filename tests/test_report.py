@@ -238,8 +238,8 @@ def test_plot(reference, verdicts, name, own):
 
 def test_colours_are_those_of_the_style_sheet(reference):
     with matplotlib.rc_context(fname=figures.STYLE):
-        assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == [c[1:] for c in COLOURS]
-        assert matplotlib.rcParams["text.color"] == figures.INK[1:]
+        assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == list(COLOURS)
+        assert matplotlib.colors.to_hex(matplotlib.rcParams["text.color"]) == figures.INK
     line = mcrace.plot(reference, "mutual-alignment", statistics=False).axes[0].lines[0]
     assert line.get_color() == COLOURS[0], "drawn later, outside of the style sheet, it is the same"
 

@@ -65,6 +65,8 @@ def observable(name: str, dims: tuple[str, ...] = (), dtype: type = float, units
         What follows the network; `kept`: the number of neurons kept, 1 to all.
     dtype : float or int
         Stored as float64 or int32.
+    units : str
+        Stored beside it; "1": a pure number.
     """
 
     def register(compute: Callable[[Snapshot], np.ndarray]) -> Callable[[Snapshot], np.ndarray]:
