@@ -154,7 +154,7 @@ def test_every_study_is_in_the_list_of_studies():
 
 
 def public() -> list:
-    """What the rooms that others build on make public, and the public methods of classes, but for those that a parent explains."""
+    """What the rooms that others build on make public, and the public methods of their classes."""
     found = {}
     for room in (mcrace, mcrace.tasks, mcrace.observe, mcrace.stages, mcrace.predictions, mcrace.statistics):
         for name in room.__all__:
