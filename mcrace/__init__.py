@@ -10,6 +10,7 @@ from mcrace.engine import run
 from mcrace.errors import McraceError, ResultsError, ShardError, StudyError
 from mcrace.observe import observable
 from mcrace.predictions import Verdict, prediction, test
+from mcrace.report import plot
 from mcrace.results import Results, open_results
 from mcrace.study import Study, load_study, parse_study
 from mcrace.tasks import Task, task
@@ -27,6 +28,7 @@ __all__ = [
     "observable",
     "open_results",
     "parse_study",
+    "plot",
     "prediction",
     "run",
     "task",

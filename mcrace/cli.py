@@ -20,7 +20,9 @@ from mcrace.errors import McraceError
 
 app = typer.Typer(name="mcrace", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
                   rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
-                  help="Monte Carlo studies of how neurons race in gradient descent.")
+                  help="Monte Carlo studies of how neurons race in gradient descent.\n\n"
+                       "Example: mcrace run jobs/race-digits.toml && mcrace report results/race-digits\n\n"
+                       "mcrace --install-completion makes the shell complete commands and options.")
 
 Plain = partial(typer.Option, show_default=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
@@ -99,6 +101,7 @@ def run(
         screen.show_cells(results)
         screen.show_verdicts(verdicts)
         screen.say(f"results in {results.path}")
+    _write_report(results, verdicts, quiet or as_json)
     _finish(results, verdicts, strict)
 
 
@@ -195,6 +198,23 @@ def test(where: Somewhere, as_json: AsJson = False, strict: Strict = False) -> N
 
 
 @app.command()
+def report(
+    where: Somewhere,
+    output: Annotated[Path | None, Plain("-o", "--output", metavar="FILE", help="The page (report.html beside results.h5 by "
+                                                                              "default).")] = None,
+) -> None:
+    """Write the results as one HTML page: question, verdicts, figures, cells, and where they come from.
+
+    Example: mcrace report results/race-digits
+    """
+    from mcrace import screen
+    from mcrace.report import write_report
+    from mcrace.results import open_results
+
+    screen.say(f"report in {write_report(open_results(where), output)}")
+
+
+@app.command()
 def show(file: Somewhere) -> None:
     """Say what is in a results file: study, cells, statuses, variables, where it came from.
 
@@ -228,7 +248,7 @@ def merge(
 
 @app.command("list")
 def list_things(
-    sort: Annotated[str, typer.Argument(metavar="tasks|observables|stages|predictions", show_default=False)],
+    sort: Annotated[str, typer.Argument(metavar="SORT", show_default=False, help="tasks, observables, stages or predictions.")],
 ) -> None:
     """List tasks, observables, stages or predictions, a line each.
 
@@ -266,6 +286,19 @@ def bench(
         print(json.dumps(rows, indent=1))
     else:
         screen.console.print(benchmark.table(rows))
+
+
+def _write_report(results: Any, verdicts: list[Any], quiet: bool) -> None:
+    """The page at the end of a run; where it cannot be written, the results are none the worse."""
+    from mcrace import screen
+    from mcrace.report import write_report
+
+    try:
+        said = f"report in {write_report(results, verdicts=verdicts)}"
+    except McraceError as error:
+        said = f"there is no report: {error}"
+    if not quiet:
+        screen.say(said)
 
 
 def _finish(results: Any, verdicts: list[Any], strict: bool) -> None:

@@ -35,6 +35,9 @@ class Reporter:
     def say(self, text: str) -> None:
         """A sentence for the user."""
 
+    def cells(self, missing: dict[str, int]) -> None:
+        """How many networks of each cell are to be computed; said before `begin`."""
+
     def begin(self, networks: int, shards: int) -> None:
         """What is about to be computed."""
 
@@ -93,6 +96,7 @@ def run(
     reporter = reporter or Reporter()
     work = _surveyed(study, directory, seeds, only)
     data = prepare(work, reporter)
+    reporter.cells({name: sum(b - a for a, b in ranges) for name, ranges in work.missing.items()})
     _compute(work, Todo(lambda: _ordered(work, shard_size, data)), workers, client, patience, reporter)
     return merge(work, reporter.say)
 

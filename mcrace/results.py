@@ -99,7 +99,7 @@ class CellResults:
 
 @dataclass(frozen=True)
 class Results:
-    """A results file."""
+    """A results file; arrays of its cells are read when they are asked for."""
 
     path: Path
     attributes: dict[str, Any]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from mcrace.directory import CellStatus, Work
@@ -22,11 +23,18 @@ from mcrace.predictions import Verdict
 from mcrace.results import Results
 from mcrace.study import Study
 from mcrace.submission import Size, Submission
+from mcrace.wording import duration as _duration
+from mcrace.wording import interval as _interval
+from mcrace.wording import number as _number
+from mcrace.wording import p_value as _p
+from mcrace.wording import size as _size
 from mcrace.worker import Receipt
 
 COLOURS = {"supported": "green", "refuted": "red", "not discriminating": "yellow", "inconclusive": "yellow"}
 LOG_SECONDS = 10.0
 LOG_WIDTH = 120
+MOST_ROWS = 12  # cells in the live table
+ALL = "all"
 console = Console(highlight=False)
 if not console.is_terminal:
     console = Console(highlight=False, width=LOG_WIDTH)
@@ -38,48 +46,63 @@ def say(text: str) -> None:
 
 
 class ProgressReporter(Reporter):
-    """A live line on a terminal, plain dated lines in a log."""
+    """A live table on a terminal, plain dated lines in a log."""
 
     def __init__(self) -> None:
         self.live: Progress | None = None
-        self.task = TaskID(0)
-        self.networks = self.total = self.diverged = 0
+        self.rows: dict[str, TaskID] = {}
+        self.missing: dict[str, int] = {}
+        self.failed: Counter[str] = Counter()
+        self.networks = self.total = 0
         self.began = self.said = 0.0
 
+    @property
+    def diverged(self) -> int:
+        """Networks that diverged so far."""
+        return sum(self.failed.values())
+
     def say(self, text: str) -> None:
-        say(text)
+        say(text if console.is_terminal else f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+    def cells(self, missing: dict[str, int]) -> None:
+        self.missing = {name: count for name, count in missing.items() if count}
 
     def begin(self, networks: int, shards: int) -> None:
         self.total, self.began = networks, time.monotonic()
         self.said = self.began
-        say(f"{networks:,} networks in {shards:,} shards")
+        self.say(f"{networks:,} networks in {shards:,} shard{'s' if shards > 1 else ''}")
         if console.is_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("networks"), TextColumn("{task.fields[rate]}"),
-                       TimeRemainingColumn(), TextColumn("left {task.fields[failed]}"))
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                       TextColumn("{task.fields[failed]}", style="red"), TextColumn("{task.fields[pace]}"))
             self.live = Progress(*columns, console=console, transient=True)
-            self.task = self.live.add_task("", total=networks, rate="", failed="")
+            rows = self.missing if 1 < len(self.missing) <= MOST_ROWS else {}
+            for name, count in {**rows, ALL: networks}.items():
+                self.rows[name] = self.live.add_task(name, total=count, failed="", pace="")
             self.live.start()
 
     def done(self, receipt: Receipt) -> None:
         self.networks += receipt.networks
-        self.diverged += receipt.statuses.get("diverged", 0)
-        seconds = time.monotonic() - self.began
-        rate = self.networks / max(seconds, 1e-9)
-        failed = f"{self.diverged} diverged" if self.diverged else ""
+        self.failed[receipt.shard.cell] += receipt.statuses.get("diverged", 0)
+        rate = self.networks / max(time.monotonic() - self.began, 1e-9)
+        pace = f"{rate:.3g} a second, {_duration((self.total - self.networks) / rate)} left"
         if self.live:
-            self.live.update(self.task, completed=self.networks, rate=f"{rate:.0f} a second", failed=failed)
+            cell = receipt.shard.cell
+            for name, failed in ((cell, self.failed[cell]), (ALL, self.diverged)):
+                if name in self.rows:
+                    self.live.update(self.rows[name], advance=receipt.networks, failed=_failed(failed),
+                                     pace=pace if name == ALL else "")
         elif time.monotonic() - self.said > LOG_SECONDS:
             self.said = time.monotonic()
-            left = (self.total - self.networks) / rate
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            say(f"{stamp}  {self.networks:,} of {self.total:,} networks, {rate:.0f} a second, {_duration(left)} left"
-                + (f", {failed}" if failed else ""))
+            self.say(f"{self.networks:,} of {self.total:,} networks, {pace}" + _failed(self.diverged, ", "))
 
     def end(self) -> None:
         if self.live:
             self.live.stop()
-        seconds = time.monotonic() - self.began
-        say(f"{self.networks:,} networks in {_duration(seconds)}" + (f", {self.diverged} diverged" if self.diverged else ""))
+        self.say(f"{self.networks:,} networks in {_duration(time.monotonic() - self.began)}" + _failed(self.diverged, ", "))
+
+
+def _failed(count: int, before: str = "") -> str:
+    return f"{before}{count:,} diverged" if count else ""
 
 
 def show_verdicts(verdicts: list[Verdict]) -> None:
@@ -119,7 +142,7 @@ def show_cells(results: Results) -> None:
         status, steps = cell["status"], cell["stop_step"]
         counts = [int((status == code).sum()) for code in (1, 0, 2, 3)]
         table.add_row(cell.name, cell.attributes["role"], f"{len(status):,}", *(f"{n:,}" for n in counts),
-                      f"{sorted(steps)[len(steps) // 2]:,}")
+                      f"{np.median(steps):,.0f}")
     console.print(table)
 
 
@@ -200,46 +223,13 @@ def plain_estimate(estimate: Estimate) -> dict[str, Any]:
 
 
 def show_list(things: Any) -> None:
-    """Names with the first line of what each is."""
-    for name in things:
+    """Names with what each is, a line each; a terminal cuts what is too long."""
+    names = list(things)
+    if not names:
+        say(f"there are no {things.sort}s yet")
+    for name in names:
         thing = things[name]
         text = thing.text if hasattr(thing, "text") else (thing.__doc__ or "").split("\n\n")[0]
-        say(f"{name:18}  {' '.join(text.split())}")
-
-
-def _number(x: float) -> str:
-    return "-" if not math.isfinite(x) else f"{x:.3g}" if abs(x) < 0.1 else f"{x:.3f}"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if not math.isfinite(low) else f"[{_number(low)}, {_number(high)}]"
-
-
-def _p(p: float) -> str:
-    return "-" if not math.isfinite(p) else "<1e-4" if p < 1e-4 else f"{p:.2g}"
-
-
-def _duration(seconds: float) -> str:
-    """A time as a person says it.
-
-    >>> _duration(42.3), _duration(150), _duration(9000)
-    ('42 s', '2 min 30 s', '2.5 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> _size(3_500_000)
-    '3.5 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return ""
+        line = f"{name:{max(map(len, names))}}  {' '.join(text.split())}"
+        wide = console.is_terminal and len(line) > console.width
+        say(line[: console.width - 1] + "…" if wide else line)

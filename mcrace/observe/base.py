@@ -68,6 +68,8 @@ def observable(
         What follows the network; `kept`: the number of neurons kept, 1 to all; `some_neuron`: the first 64.
     dtype : float or int
         Stored as float64 or int32.
+    units : str
+        Stored beside it; "1": a pure number.
     tests : bool
         Whether it needs test samples (``task.test_samples``).
     """

@@ -20,9 +20,12 @@ from mcrace.predictions import (
     unlocking,
     winner_stability,
 )
-from mcrace.predictions.base import PREDICTIONS, Needs, Prediction, Verdict, prediction
-from mcrace.predictions.judging import test
+from mcrace.predictions.base import PREDICTIONS, Evidence, Needs, Options, Prediction, Verdict, prediction
+from mcrace.predictions.forms import judge_mean
+from mcrace.predictions.judging import cases, test
+from mcrace.predictions.panels import Panel
 
-__all__ = ["PREDICTIONS", "Needs", "Prediction", "Verdict", "balancedness", "capacity", "early_phase", "extremal_directions",
-           "fixed_gate_race", "growth_law", "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing",
-           "sign_and_death", "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]
+__all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity", "cases",
+           "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
+           "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
+           "unlocking", "winner_stability"]

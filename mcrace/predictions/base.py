@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
+from mcrace.predictions.panels import Panel
 from mcrace.registry import Registry
 from mcrace.results import CellResults
 from mcrace.seeds import generator
@@ -22,6 +25,14 @@ INCONCLUSIVE, NOT_TESTABLE = "inconclusive", "not testable here"
 REPORTED = "reported"  # a number on which nothing hangs
 WORST_FIRST = (NOT_TESTABLE, REFUTED, INCONCLUSIVE, NOT_DISCRIMINATING, SUPPORTED)
 ANY = Margin()
+MEANING = {
+    SUPPORTED: "What was measured agrees with the law within the margin, and the control shows that the test could fail.",
+    REFUTED: "The law does not hold here: what was measured lies outside the margin.",
+    NOT_DISCRIMINATING: "What was measured agrees with the law, but so does the control, so this test says nothing about it.",
+    INCONCLUSIVE: "These networks do not decide whether the law holds.",
+    REPORTED: "A number beside the law, of which the law says nothing.",
+    NOT_TESTABLE: "The law cannot be put to test on these results.",
+}
 
 
 @dataclass(frozen=True)
@@ -130,11 +141,17 @@ class Prediction(ABC):
     ----------
     across : bool
         Whether it is judged once on all cells together, as in a sweep; otherwise on each cell.
+    law : str
+        The law as a formula, in a line or two; by default the indented lines of the docstring.
+    meaning : mapping of str
+        For each verdict one sentence that says what it means; a verdict that is left out gets a general one.
     """
 
     name: ClassVar[str]
     options: ClassVar[type[Options]] = Options
     across: ClassVar[bool] = False
+    law: ClassVar[str] = ""
+    meaning: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def needs(self, options: Any) -> Needs:
@@ -143,6 +160,31 @@ class Prediction(ABC):
     @abstractmethod
     def judge(self, evidence: Evidence, options: Any) -> list[Verdict]:
         """The verdicts, the primary one first."""
+
+    def panels(self, evidence: Evidence, options: Any) -> list[Panel]:
+        """What is to be drawn besides the distribution of each statistic, which is drawn in any case."""
+        return []
+
+    def means(self, verdict: str) -> str:
+        """What a verdict on this prediction means, in one sentence."""
+        return self.meaning.get(verdict, MEANING.get(verdict, ""))
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The docstring, paragraph by paragraph; formulas stay indented."""
+        return [p.rstrip() for p in inspect.cleandoc(type(self).__doc__ or "").split("\n\n") if p.strip()]
+
+    @property
+    def formula(self) -> str:
+        """The law as a formula; empty if neither `law` nor the docstring has one."""
+        return self.law or next((inspect.cleandoc(p) for p in self.paragraphs if p.startswith("  ")), "")
+
+    @property
+    def text(self) -> str:
+        """One line: the first of the module's docstring where that begins with the name, else of the class's."""
+        title, _, rest = (sys.modules[type(self).__module__].__doc__ or "").strip().partition("\n")[0].partition(": ")
+        line = rest.partition(" (")[0].rstrip(".") if title == self.name else ""
+        return line or " ".join((self.paragraphs or [""])[0].split()).partition(". ")[0]
 
     def not_testable(self, evidence: Evidence, why: str) -> list[Verdict]:
         """The verdict where a need is not met."""

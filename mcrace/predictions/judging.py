@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,22 @@ def with_options(name: str, table: dict[str, Any]) -> tuple[Prediction, Options]
     return found, validated(found.options, table, f"predictions.{name}")
 
 
+def cases(
+    results: Results | str | Path, predictions: dict[str, dict[str, Any]] | None = None
+) -> Iterator[tuple[Prediction, Options, Evidence]]:
+    """The predictions of a study, each with the cells that it is to be judged on; arguments as for `test`."""
+    if not isinstance(results, Results):
+        results = open_results(results)
+    study = results.study
+    cells = list(results)
+    for name, table in (study.predictions if predictions is None else predictions).items():
+        found, options = with_options(name, table)
+        mains = [c for c in cells if c.attributes["role"] == "main" and c.name != options.control
+                 and (not options.cells or c.name in options.cells)]
+        for main in mains[:1] if found.across else mains:
+            yield found, options, _evidence(study.entropy, main, mains, cells, found, options)
+
+
 def test(results: Results | str | Path, predictions: dict[str, dict[str, Any]] | None = None) -> list[Verdict]:
     """Judge the predictions of a study on its results.
 
@@ -45,17 +62,9 @@ def test(results: Results | str | Path, predictions: dict[str, dict[str, Any]] |
         The primary verdict of each prediction and cell first.  p-values are adjusted by Holm over the primary ones,
         by Benjamini and Hochberg over the others.
     """
-    if not isinstance(results, Results):
-        results = open_results(results)
-    study = results.study
-    cells = list(results)
-    verdicts = []
-    for name, table in (study.predictions if predictions is None else predictions).items():
-        found, options = with_options(name, table)
-        mains = [c for c in cells if c.attributes["role"] == "main" and c.name != options.control
-                 and (not options.cells or c.name in options.cells)]
-        for main in mains[:1] if found.across else mains:
-            verdicts += found.judge(_evidence(study.entropy, main, mains, cells, found, options), options)
+    verdicts: list[Verdict] = []
+    for found, options, evidence in cases(results, predictions):
+        verdicts += found.judge(evidence, options)
     return _adjusted(verdicts)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, density, legend_above, running_median
 from mcrace.results import CellResults
 from mcrace.statistics import (
     Interval,
@@ -20,10 +23,14 @@ from mcrace.statistics import (
     spearman_within,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 END = "level=0.1"
 LEAST_COSINE = -0.95
 LEAST_HANDICAP = (1 + LEAST_COSINE) / 2  # of (|v0| + |w0| cos δ0)/(|v0| + |w0|)
 LAZY_SLOPE, LAZY_SLOPE_UNBALANCED, HIGH_RANK, LOW_RANK = 0.5, 0.8, 0.6, 0.3
+DRAWN_HANDICAP, DRAWN_GROWTH = (-4.0, 0.0), (-5.0, 1.0)
 
 
 class RacingOptions(Options):
@@ -48,6 +55,16 @@ class Racing(Prediction):
     """
 
     options = RacingOptions
+    meaning = {
+        "supported": "The race is decided at the start: a neuron's growth follows from its first angle to the drift as the law "
+                     "says, and in the control, where features hardly move, it does not.",
+        "refuted": "The race is not decided in this way: growth does not follow from the first angle to the drift with the "
+                   "slope that the law says.",
+        "not discriminating": "Growth follows from the first angle as the law says, but it does so in the control too, so the "
+                              "law explains nothing that is special to these networks.",
+        "inconclusive": "Whether the start decides the race is left open by these networks.",
+        "not testable here": "These networks are none that the law speaks of, or too few reached a tenth of the loss.",
+    }
 
     def needs(self, options: RacingOptions) -> Needs:
         start = ("cosine", "cosine_permuted", "norm_product", "output_weight", "input_norm")
@@ -68,6 +85,11 @@ class Racing(Prediction):
         why = "τ is the clock of plain descent; a heavy ball goes by another"
         return [Verdict(self.name, v.cell, v.statistic, NOT_TESTABLE, margin=v.margin, note=why) if "τ = 1" in v.statistic
                 else v for v in rows]
+
+    def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
+        cells = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
+        caption = "All neurons of {}: growth against the handicap of the start; its median (solid) and the law (dashed)."
+        return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in cells]
 
     def _balanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
         lazy_fails = lambda i: i.high < LAZY_SLOPE
@@ -124,6 +146,24 @@ def _growth_and_handicap(cell: CellResults, cosine: str) -> tuple[np.ndarray, np
     with np.errstate(divide="ignore", invalid="ignore"):
         handicap = np.where(used, 2 * np.log((1 + cosines) / 2), np.nan)
     return handicap, np.where(used, _log_growth(cell, END), np.nan), _signs(cell)
+
+
+def _draw_race(cell: CellResults, colour: str, axes: Axes) -> None:
+    """Log growth, less its constant for the neurons of a sign of a network, against the handicap; and the law."""
+    handicap, growth, signs = _growth_and_handicap(cell, "cosine")
+    growth = growth.copy()
+    for sign in (0, 1):
+        excess = np.where(signs == sign, growth - handicap, np.nan)
+        count = np.isfinite(excess).sum(axis=1, keepdims=True)
+        constant = np.nansum(excess, axis=1, keepdims=True) / np.maximum(count, 1)
+        growth = np.where(signs == sign, growth - constant, growth)
+    good = np.isfinite(growth) & np.isfinite(handicap)
+    density(axes, handicap[good], growth[good], colour, DRAWN_HANDICAP, DRAWN_GROWTH)
+    axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=colour, label="median")
+    axes.plot(DRAWN_HANDICAP, DRAWN_HANDICAP, color="0.5", linestyle="--", label="the law: slope 1")
+    axes.set(xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant,\npure number",
+             xlim=DRAWN_HANDICAP, ylim=DRAWN_GROWTH)
+    legend_above(axes, f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons")
 
 
 def growth_slopes(cell: CellResults, cosine: str = "cosine") -> np.ndarray:

@@ -1,0 +1,88 @@
+"""Panels of figures that predictions bring along, and what they are drawn with; matplotlib is needed only to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, as in the style sheet
+MAIN, CONTROL, HALF_STEP = COLOURS[:3]
+LEAST_SHARE = 0.05  # of the networks that a band at some time needs
+BINS = 60
+FAINTEST = 0.06  # opacity of a bin with one neuron
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes
+    ----------
+    caption : str
+        What is to be seen, in a sentence.
+    draw : callable
+        Draws it into matplotlib axes, with title, and with what it is and how many on each axis.
+    rows : int
+        Height in lines, where it has to be other than usual.
+    """
+
+    caption: str
+    draw: Callable[[Axes], None]
+    rows: int = 0
+
+
+def bands(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, linestyle: str = "-") -> None:
+    """The median over networks as a line, and bands that hold half and nine tenths of them.
+
+    Parameters
+    ----------
+    x : array [point]
+    values : array [network, point]
+        NaN where a network has no value; points that fewer than a twentieth of the networks reach are left out.
+    """
+    enough = np.isfinite(values).sum(axis=0) >= max(2, LEAST_SHARE * len(values))
+    if not enough.any():
+        return
+    lowest, low, middle, high, highest = np.nanquantile(values[:, enough], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    axes.fill_between(x[enough], lowest, highest, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(x[enough], low, high, color=colour, alpha=0.3, linewidth=0)
+    axes.plot(x[enough], middle, color=colour, label=label, linestyle=linestyle)
+
+
+def legend_above(axes: Axes, title: str, columns: int = 2) -> None:
+    """A title, and between it and the axes a legend of what has a label, so that it hides nothing."""
+    lines = -(-len(axes.get_legend_handles_labels()[0]) // columns)
+    axes.set_title(title, pad=6 + 15 * lines)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2)
+
+
+def density(
+    axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, xlim: tuple[float, float], ylim: tuple[float, float]
+) -> None:
+    """How many points lie where, by opacity on a logarithmic scale; those outside the limits are not drawn."""
+    from matplotlib.colors import to_rgb
+
+    counts, _, _ = np.histogram2d(y.ravel(), x.ravel(), bins=BINS, range=(ylim, xlim))
+    image = np.empty((*counts.shape, 4))
+    image[..., :3] = to_rgb(colour)
+    logs = np.log1p(counts)
+    image[..., 3] = np.where(counts > 0, FAINTEST + (1 - FAINTEST) * logs / max(logs.max(), 1e-9), 0)
+    axes.imshow(image, extent=(*xlim, *ylim), origin="lower", aspect="auto", interpolation="nearest")
+
+
+def running_median(x: np.ndarray, y: np.ndarray, edges: np.ndarray, least: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the bins between edges, and the median of y in each; NaN where fewer than `least` points lie.
+
+    >>> running_median(np.array([0.1, 0.2, 1.5]), np.array([1.0, 3.0, 9.0]), np.array([0.0, 1.0, 2.0]), least=2)
+    (array([0.5, 1.5]), array([ 2., nan]))
+    """
+    x, y = x.ravel(), y.ravel()
+    place = np.digitize(x, edges)
+    groups = [y[place == k] for k in range(1, len(edges))]
+    return (edges[1:] + edges[:-1]) / 2, np.array([np.median(g) if len(g) >= least else np.nan for g in groups])

@@ -1,0 +1,1 @@
+"""A task, an observable and a prediction from outside of mcrace."""
