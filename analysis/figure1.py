@@ -53,7 +53,8 @@ def draw_matrices(all_axes, cell):
                                       order[:, None, :], 2)[there]
         image = axes.imshow(np.nanmean(matrices, axis=0), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
         axes.set(xticks=[], yticks=[], title=TITLES[state])
-    all_axes[0].set_ylabel(f"{cell.name}\n{order.shape[1]} neurons, by sign and cluster")
+    pairs = ", which start in pairs" if cell.config["network"]["init"]["paired"] else ""
+    all_axes[0].set_ylabel(f"{cell.name}: {order.shape[1]} neurons{pairs},\nby sign and cluster")
     return image
 
 
@@ -83,9 +84,10 @@ def draw_kept(axes, cells):
             axes.fill_between(kept, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(kept, middle, dashed, color=colour, label=f"{label}: {cell.name}")
     axes.axhline(0.01, color="#666666", linewidth=0.8, linestyle=":")
-    axes.set(xscale="log", yscale="symlog", xlabel="neurons kept", ylabel="loss above the whole network's,\nshare of L₀",
+    axes.set(xscale="log", xlabel="neurons kept", ylabel="loss above the whole network's,\nshare of L₀",
              title="how many neurons are needed\n(dotted: 1 % of L₀)")
     axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(bottom=-0.002)
     axes.legend(frameon=False, fontsize="small")
 
 
