@@ -146,9 +146,9 @@ def merge(directory: Directory) -> None:
     Example: mcrace merge results/race-digits
     """
     from mcrace import directory as directories
-    from mcrace import screen
+    from mcrace import merging, screen
 
-    results = directories.merge(directories.survey(directories.study_of(directory), directory))
+    results = merging.merge(directories.survey(directories.study_of(directory), directory))
     screen.say(f"results in {results.path}")
 
 

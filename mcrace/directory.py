@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mcrace import plan, store
 from mcrace.completion import complete
 from mcrace.errors import McraceError, ResultsError, StudyError
-from mcrace.recording import Status
-from mcrace.results import RESULTS, Results, open_results
-from mcrace.store import Variable
 from mcrace.study import Cell, Study, load_study
 from mcrace.sweep import flat
-from mcrace.worker import environment
 
 STUDY = "study.toml"
 
@@ -61,7 +51,7 @@ def survey(study: Study, directory: Path, only: str | None = None) -> Work:
         study.cell(only)
     missing = {}
     for cell in study.cells:
-        if only is None or only in (cell.name, cell.of):
+        if only is None or cell.name == only or (cell.role == "half-step" and cell.of == only):
             first, name = cell.seeds.first, plan.identity(cell.config, study.entropy)
             missing[cell.name] = store.missing_ranges(directory, name, first, first + cell.seeds.count)
     return Work(study, directory, missing)
@@ -112,81 +102,6 @@ def writable(directory: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise ResultsError(f"{directory}: cannot be written: {error.strerror or error}") from None
-
-
-def merge(work: Work, warn: Callable[[str], None] = lambda text: None) -> Results:
-    """Write results.h5 from the shards, unless the one that is there holds the same already.
-
-    A damaged shard is set aside and named; running again computes it anew.
-    """
-    path = work.directory / RESULTS
-    contents = {c.name: {"identity": plan.identity(c.config, work.study.entropy), "role": c.role, "of": c.of,
-                         "ranges": _present(work, c)} for c in work.study.cells}
-    contents = {name: c for name, c in contents.items() if c["ranges"]}
-    if not contents:
-        raise ResultsError(f"{work.directory}: holds no shard of the study yet; mcrace run computes them")
-    fingerprint = json.dumps([work.study.text, contents], sort_keys=True)
-    try:
-        there = open_results(path)
-        if there.attributes.get("contents") == fingerprint:
-            return there
-    except ResultsError:
-        pass
-    with writable(work.directory), store.publish(path) as file:
-        machines = set()
-        for cell in work.study.cells:
-            if cell.name in contents:
-                machines |= _merge_cell(file, work, cell)
-        kernels = sorted({cell.attrs["kernel"] for cell in file["cells"].values()})
-        attributes = {"study": work.study.text, "name": work.study.name, "entropy": work.study.entropy,
-                      "contents": fingerprint, "identity": hashlib.sha256(fingerprint.encode()).hexdigest(),
-                      "kernel": " ".join(kernels), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment()}
-        store.write_attributes(file, {"format_version": store.FORMAT_VERSION, **attributes})
-    if len(machines) > 1:
-        warn("warning: the shards come from unlike environments: " + "; ".join(sorted(machines)))
-    return open_results(path)
-
-
-def _present(work: Work, cell: Cell) -> list[tuple[int, int]]:
-    """The ranges of seeds of a cell that are there, joined."""
-    name, stop = plan.identity(cell.config, work.study.entropy), cell.seeds.first + cell.seeds.count
-    here, present = cell.seeds.first, []
-    for begin, end in [*store.missing_ranges(work.directory, name, here, stop), (stop, stop)]:
-        if begin > here:
-            present.append((here, begin))
-        here = end
-    return present
-
-
-def _merge_cell(file: Any, work: Work, cell: Cell) -> set[str]:
-    identity, first = plan.identity(cell.config, work.study.entropy), cell.seeds.first
-    cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
-    group = cells.create_group(cell.name, track_order=True)
-    sources = store.merge_cell(group, work.directory, identity, first, first + cell.seeds.count)
-    swept = _swept(cell, group)
-    store.write_variables(group, swept)
-    statuses = np.bincount(group["status"][...], minlength=len(Status))
-    attributes = {"identity": identity, "role": cell.role, "of": cell.of, "config": json.dumps(cell.config.plain()),
-                  "swept": " ".join(swept),
-                  "statuses": " ".join(f"{s.name.lower()}={n}" for s, n in zip(Status, statuses)),
-                  "seconds": float(sum(s["seconds"] for s in sources)), "kernel": sources[0]["kernel"]}
-    store.write_attributes(group, attributes)
-    return {f"{s['cpu']}, {s['versions']}, engine {s['engine']}" for s in sources}
-
-
-def _swept(cell: Cell, taken: Container[str]) -> dict[str, Variable]:
-    """What was swept, as scalars by the last part of their keys, or by their whole keys where that name is taken."""
-    shorts = [key.rsplit(".", 1)[-1] for key in cell.swept]
-    found = {}
-    for (key, value), short in zip(cell.swept.items(), shorts):
-        if isinstance(value, list) and len(value) == 1:
-            (value,) = value  # the width of the one hidden layer
-        if isinstance(value, bool):
-            value = int(value)  # xarray reads no truths
-        if isinstance(value, int | float | str):
-            free = short not in taken and shorts.count(short) == 1
-            found[short if free else key] = Variable((), np.array(value, object if isinstance(value, str) else None))
-    return found
 
 
 @dataclass(frozen=True)

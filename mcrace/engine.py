@@ -14,8 +14,9 @@ import numpy as np
 
 from mcrace import launch, plan, store
 from mcrace.completion import complete
-from mcrace.directory import STUDY, Work, directory_of, merge, survey, writable
+from mcrace.directory import STUDY, Work, directory_of, survey, writable
 from mcrace.errors import ResultsError, ShardError
+from mcrace.merging import merge
 from mcrace.plan import Shard
 from mcrace.results import Results
 from mcrace.store import Variable
