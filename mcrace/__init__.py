@@ -6,10 +6,12 @@ was recorded of them.  See the README for the study file and the commands.
 
 __version__ = "0.1.0"
 
+from mcrace.compare import diff
 from mcrace.engine import run
 from mcrace.errors import McraceError, ResultsError, ShardError, StudyError
 from mcrace.observe import observable
 from mcrace.predictions import Verdict, prediction, test
+from mcrace.repeat import extend, network, replicate, verify
 from mcrace.results import Results, open_results
 from mcrace.study import Study, load_study, parse_study
 from mcrace.tasks import Task, task
@@ -23,12 +25,17 @@ __all__ = [
     "StudyError",
     "Task",
     "Verdict",
+    "diff",
+    "extend",
     "load_study",
+    "network",
     "observable",
     "open_results",
     "parse_study",
     "prediction",
+    "replicate",
     "run",
     "task",
     "test",
+    "verify",
 ]

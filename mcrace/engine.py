@@ -14,7 +14,7 @@ import numpy as np
 
 from mcrace import launch, plan, store
 from mcrace.completion import complete
-from mcrace.directory import STUDY, Work, directory_of, survey, writable
+from mcrace.directory import STUDY, Work, directory_of, set_damaged_aside, survey, writable
 from mcrace.errors import ResultsError, ShardError
 from mcrace.merging import merge
 from mcrace.plan import Shard
@@ -26,6 +26,7 @@ from mcrace.worker import Receipt
 if TYPE_CHECKING:
     from distributed import Client
 
+TOLD = 20  # failed shards that are named
 
 
 class Reporter:
@@ -53,13 +54,14 @@ def run(
     only: str | None = None,
     seeds: int | None = None,
     shard_size: int | None = None,
+    check: bool = False,
     reporter: Reporter | None = None,
 ) -> Results:
     """Compute what is missing of a study, and merge it into one results file.
 
     Parameters
     ----------
-    study : Study, or path to a study file
+    study : Study, or path to a study file or to a results directory, whose study goes on
     directory : path, optional
         Where results go; ``results/<study name>`` by default.
     workers : int, optional
@@ -72,6 +74,8 @@ def run(
         Seeds in each cell, instead of those in the study file.
     shard_size : int, optional
         Networks in a shard; no number depends on it.
+    check : bool
+        Whether every shard that is there is read first; damaged ones are set aside and computed anew.
     reporter : Reporter, optional
         Hears how the run goes.
 
@@ -86,18 +90,23 @@ def run(
     ShardError
         If shards failed; all the others are on the disk.
     """
-    study = load_study(study) if not isinstance(study, Study) else study
+    if not isinstance(study, Study):
+        if directory is None and Path(study).is_dir():
+            directory = study
+        study = load_study(Path(study) / STUDY if Path(study).is_dir() else study)
     study = complete(study if seeds is None else study.with_seeds(seeds))
     reporter = reporter or Reporter()
     work = survey(study, directory_of(study, directory), only)
+    if check and set_damaged_aside(work, reporter.say):
+        work = survey(study, work.directory, only)
     pools = {c.name: c.config.task.pool() for c in study.cells if work.missing.get(c.name)}
     _announce_retraining(work, reporter)
     with writable(work.directory):
         store.publish_text(work.directory / STUDY, study.text)
         data = {name: _save_pool(work.directory, pool) for name, pool in pools.items()}
-    shards = _ordered(work, shard_size, data)
-    if shards:
-        _compute(work, shards, workers, client, reporter)
+    count = sum(plan.shard_count(c, work.missing[c.name], shard_size) for c in study.cells if work.missing.get(c.name))
+    if count:
+        _compute(work, _ordered(work, shard_size, data), count, workers, client, reporter)
     return merge(work, reporter.say)
 
 
@@ -128,36 +137,42 @@ def _save_pool(directory: Path, pool: dict[str, np.ndarray]) -> str:
     return str(path.resolve())
 
 
-def _ordered(work: Work, size: int | None, data: dict[str, str]) -> list[Shard]:
+def _ordered(work: Work, size: int | None, data: dict[str, str]) -> Iterator[Shard]:
     """The missing shards, cells in turn, so that what is expensive does not all come last."""
     queues = [plan.shards_of(work.study, cell, work.missing[cell.name], size, data.get(cell.name, ""))
               for cell in work.study.cells if work.missing.get(cell.name)]
-    return [shard for row in itertools.zip_longest(*queues) for shard in row if shard]
+    return (shard for row in itertools.zip_longest(*queues) for shard in row if shard)
 
 
-def _compute(work: Work, shards: list[Shard], workers: int | None, client: Client | None, reporter: Reporter) -> None:
+def _compute(work: Work, shards: Iterator[Shard], total: int, workers: int | None, client: Client | None,
+             reporter: Reporter) -> None:
     """Have all shards computed, and name those that failed."""
     warm_up(work.study)
-    failures = []
-    directory = str(work.directory.resolve())
-    count = min(len(shards), workers if workers is not None else os.cpu_count() or 1)
-    with _outcomes(shards, directory, count, client) as outcomes:
-        reporter.begin(work.networks, len(shards))
+    failures = 0
+    told: list[str] = []
+    directory = work.directory.resolve()
+    count = min(total, workers if workers is not None else os.cpu_count() or 1)
+    with _outcomes(shards, str(directory), count, client) as outcomes:
+        reporter.begin(work.networks, total)
         try:
             for shard, receipt, error in outcomes:
-                if receipt is None:
-                    failures.append(f"{shard.name}: {error}")
-                else:
+                store.note_failure(store.shard_path(directory, shard.identity, shard.first, shard.stop), error)
+                if receipt is not None:
                     reporter.done(receipt)
+                    continue
+                failures += 1
+                if len(told) < TOLD:
+                    told.append(f"  {shard.name}: {error}")
         finally:
             reporter.end()
     if failures:
-        listed = "\n".join(f"  {f}" for f in failures[:20])
-        raise ShardError(f"{len(failures)} of {len(shards)} shards failed; run again to try them once more\n{listed}")
+        more = ["  ..."] if failures > len(told) else []
+        listed = "\n".join(told + more)
+        raise ShardError(f"{failures} of {total} shards failed; run again to try them once more\n{listed}")
 
 
 @contextmanager
-def _outcomes(shards: list[Shard], directory: str, workers: int, client: Client | None) -> Iterator[Any]:
+def _outcomes(shards: Iterator[Shard], directory: str, workers: int, client: Client | None) -> Iterator[Any]:
     if client is not None:
         yield launch.drive(client, shards, directory)
     elif workers == 0:

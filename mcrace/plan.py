@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +94,28 @@ def stored_bytes_per_network(config: Config) -> int:
     return total + 8 * weights * m * (d + 1)
 
 
-def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: int | None, data: str) -> list[Shard]:
-    """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on."""
+Ranges = list[tuple[int, int]]
+
+
+def shards_of(study: Study, cell: Cell, missing: Ranges, size: int | None, data: str) -> Iterator[Shard]:
+    """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on, one by one."""
+    name, batch, plain = identity(cell.config, study.entropy), batch_size(cell.config), cell.config.plain()
+    for begin, end in cuts(cell, missing, size):
+        yield Shard(cell.name, name, plain, study.entropy, begin, end, batch, data)
+
+
+def cuts(cell: Cell, missing: Ranges, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """The ranges of seeds of the shards that cover the missing ones."""
     size = size or shard_size(cell.config)
-    name, batch = identity(cell.config, study.entropy), batch_size(cell.config)
-    found = []
     for begin, end in missing:
         here = begin
         while here < end:
             cut = min(end, cell.seeds.first + ((here - cell.seeds.first) // size + 1) * size)
-            found.append(Shard(cell.name, name, cell.config.plain(), study.entropy, here, cut, batch, data))
+            yield here, cut
             here = cut
-    return found
+
+
+def shard_count(cell: Cell, missing: Ranges, size: int | None = None) -> int:
+    """How many shards `cuts` makes, without making them."""
+    size, first = size or shard_size(cell.config), cell.seeds.first
+    return sum((end - 1 - first) // size - (begin - first) // size + 1 for begin, end in missing)

@@ -42,6 +42,27 @@ class CellResults:
     def __contains__(self, variable: object) -> bool:
         return variable in self.variables
 
+    def part(self, variable: str, rows: np.ndarray) -> np.ndarray:
+        """Some rows of a variable along seeds, and only these are read; all of any other.  No digest is compared."""
+        if self.dims(variable)[:1] != ("seed",):
+            return self[variable]
+        with store.opened(self.path) as file:
+            return file["cells"][self.name][variable][rows]
+
+    def digest(self, variable: str) -> str:
+        """What the file says is the digest of a variable."""
+        with store.opened(self.path) as file:
+            return file["cells"][self.name][variable].attrs["digest"]
+
+    def dims(self, variable: str) -> tuple[str, ...]:
+        """The names of the dimensions of a variable."""
+        return self._dims[variable]
+
+    @cached_property
+    def _dims(self) -> dict[str, tuple[str, ...]]:
+        with store.opened(self.path) as file:
+            return {name: dims for name, dims, _ in store.described(store.cell_group(file, self.name, self.path))}
+
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The names of all variables."""

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,26 +72,41 @@ def hasher_of(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
 @contextmanager
 def publish(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that appears under its name when it is complete and on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    with _temporary(path) as temporary:
         with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True, rdcc_nbytes=CACHE_BYTES) as file:
             yield file
         _seal(temporary)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def publish_text(path: Path, text: str) -> None:
     """A text file that appears whole or not at all."""
+    data = text.encode()
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def publish_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays in a file of NumPy's (npz, nothing pickled) that appears whole or not at all.
+
+    Raises
+    ------
+    ResultsError
+        If it cannot be written.
+    """
+    try:
+        with _temporary(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside a path for a file that takes the path's place when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -114,8 +129,8 @@ def _seal(path: Path) -> None:
         file.write(SEAL + hashlib.file_digest(file, "sha256").digest())
 
 
-def check_seal(path: Path, needed: bool = True) -> None:
-    """Compare all bytes of a file with its seal.
+def check_seal(path: Path, needed: bool = True) -> bool:
+    """Compare all bytes of a file with its seal; returns whether it has one.
 
     Parameters
     ----------
@@ -136,7 +151,7 @@ def check_seal(path: Path, needed: bool = True) -> None:
             if not seal.startswith(SEAL):
                 if needed:
                     raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
-                return
+                return False
             file.seek(0)
             found = hashlib.sha256()
             while left and (block := file.read(min(left, BLOCK_BYTES))):
@@ -148,6 +163,7 @@ def check_seal(path: Path, needed: bool = True) -> None:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     if seal != SEAL + found.digest():
         raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
+    return True
 
 
 def sealed_bytes(path: Path) -> bytes:
@@ -355,6 +371,13 @@ def stored_ranges(directory: Path, identity: str, suffix: str = ".h5") -> list[t
     return sorted(found)
 
 
+def written(directory: Path, identity: str) -> Iterator[tuple[float, int]]:
+    """When each shard of a cell was written, in seconds since 1970, and how many networks it holds."""
+    for first, stop in stored_ranges(directory, identity):
+        with suppress(FileNotFoundError):  # set aside at this moment
+            yield os.stat(shard_path(directory, identity, first, stop)).st_mtime, stop - first
+
+
 def missing_ranges(directory: Path, identity: str, first: int, stop: int) -> list[tuple[int, int]]:
     """The ranges of seeds between first and stop that no shard covers."""
     missing, here = [], first
@@ -375,8 +398,31 @@ def write_shard(path: Path, variables: Mapping[str, Variable], attributes: Mappi
         write_group(file, variables, {"format_version": FORMAT_VERSION, **attributes})
 
 
-def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str, Any]]:
-    """All variables and attributes of a shard.
+def note_failure(path: Path, error: str) -> None:
+    """Leave a note where a shard should be, with what went wrong; an empty error takes it away."""
+    note = path.with_suffix(".failed")
+    with suppress(OSError):  # a full disk: the run itself says what failed
+        if error:
+            publish_text(note, error + "\n")
+        elif note.exists():
+            note.unlink()
+
+
+def failure(path: Path) -> str:
+    """What a note says of a shard that failed."""
+    try:
+        return path.with_suffix(".failed").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # taken away at this moment
+        return ""
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file has the name of a shard."""
+    return path.suffix == ".h5" and RANGE.fullmatch(path.stem) is not None
+
+
+def read_shard(path: Path, identity: str | None = None) -> tuple[dict[str, Variable], dict[str, Any]]:
+    """All variables and attributes of a shard; of any cell, if no identity is given.
 
     Raises
     ------
@@ -386,6 +432,6 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
     check_seal(path)
     with opened(path) as file:
         check_group(file, path)
-        if file.attrs["identity"] != identity:
+        if identity not in (None, file.attrs["identity"]):
             raise ResultsError(f"{path}: belongs to another cell")
         return {n: Variable(dims, read(file, n, path), notes) for n, dims, notes in described(file)}, plain_attributes(file)

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mcrace.errors import StudyError, nearest
 from mcrace.mistakes import collect, listed, validated
+from mcrace.rewriting import added, replaced
 from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
 from mcrace.tasks import TASKS, Task
@@ -221,9 +222,25 @@ class Study:
         raise StudyError(f"no cell {name!r}: {nearest(name, (c.name for c in self.cells))}")
 
     def with_seeds(self, count: int) -> Study:
-        """The same with another number of seeds."""
+        """The same with another number of seeds, in its text too."""
         seeds = validated(Seeds, {"first": self.seeds.first, "count": count}, "study.seeds")
-        return replace(self, seeds=seeds, cells=tuple(replace(c, seeds=seeds) for c in self.cells))
+        table = isinstance(tomllib.loads(self.text)["study"]["seeds"], dict)
+        text = replaced(self.text, ("study", "seeds", "count") if table else ("study", "seeds"), count)
+        return replace(self, seeds=seeds, cells=tuple(replace(c, seeds=seeds) for c in self.cells), text=text)
+
+    def with_entropy(self, entropy: int, same_data: bool = False) -> Study:
+        """The same study from other random numbers, in its text too; `same_data`: the samples stay as they are.
+
+        Points of ``[sweep.random]`` are drawn anew.
+        """
+        text = replaced(self.text, ("study", "entropy"), entropy)
+        return parse_study(added(text, ("task", "data_entropy"), self.data_entropy) if same_data else text)
+
+    @property
+    def data_entropy(self) -> int:
+        """Root of the streams of data and labels, but for cells that have their own."""
+        kept = tomllib.loads(self.text)["task"].get("data_entropy")
+        return self.entropy if kept is None else kept
 
 
 def load_study(path: str | Path) -> Study:

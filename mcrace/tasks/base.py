@@ -28,6 +28,8 @@ class Task(Section):
     scale: Literal["none", "unit-rms"] = Field("unit-rms", description="one factor, so that the mean of |x|² is 1")
     permute_labels: bool = Field(False, description="shuffle the labels among the samples")
     loss: Literal["mse", "logistic"] = "logistic"
+    data_entropy: int | None = Field(None, ge=0, lt=2**63, description="root of the streams of data and labels, "
+                                                                      "instead of study.entropy")
 
     version: ClassVar[int] = 1
 
@@ -59,6 +61,7 @@ class Task(Section):
         X : array [network, sample, input], or [sample, input] where they are shared
         y : array [network, sample], or [sample]
         """
+        entropy = entropy if self.data_entropy is None else self.data_entropy
         drawn = [self._labelled(pool, entropy, int(i)) for i in (networks if self.fresh else [SHARED])]
         X, y = (np.stack(part) for part in zip(*drawn))
         X = self.prepare(X)
