@@ -17,11 +17,23 @@ TOLD = 5  # keys or variables that are named
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was compared: `text` is empty where both are the same."""
+    """One thing that was compared.
+
+    Attributes
+    ----------
+    cell : str
+        Empty for the study as a whole.
+    what : str
+    text : str
+        The difference; empty where both are the same.
+    on : str
+        What was compared, if it is not all.
+    """
 
     cell: str
     what: str
     text: str
+    on: str = ""
 
 
 def diff(one: str | Path, other: str | Path) -> list[Finding]:
@@ -59,7 +71,7 @@ def _cells(a: Results, b: Results, name: str, sealed: bool) -> Iterator[Finding]
     for variable in one.variables:
         if variable in other.variables and not (sealed and same and one.digest(variable) == other.digest(variable)):
             odd += _values(one, other, variable, both, rows, others_rows)
-    yield Finding(name, "values", _some(odd))
+    yield Finding(name, "values", _some(odd), "" if same else f"on the {len(both):,} seeds of both")
 
 
 def _values(

@@ -14,7 +14,7 @@ from mcrace.plan import Shard
 from mcrace.study import Cell, Config, Study, recording_steps
 from mcrace.worker import compute
 
-SECONDS = 0.25  # that the longest of the timed trainings takes, at least
+SECONDS = 0.2  # that the longest of the timed trainings takes, at least
 NETWORKS = 32  # that are timed together
 RECORDINGS = 9
 
@@ -88,6 +88,7 @@ def _speed(config: Config, pool: dict[str, np.ndarray]) -> Speed:
     while spent * min(NETWORKS, plan.batch_size(config)) < SECONDS:
         long *= 4
         spent = _seconds(config, pool, long, 1)
+    spent = min(spent, _seconds(config, pool, long, 1))  # of two, the one that was disturbed less
     step = max(spent - short, 0.0) / (long - steps) if long > steps else spent / steps
     return Speed(max(short - steps * step, 0.0), max(recorded - short, 0.0) / (RECORDINGS - 1), step)
 

@@ -173,7 +173,8 @@ def show_findings(found: list[Finding]) -> None:
         table.add_column(name, overflow="fold")
     cell = None
     for f in found:
-        table.add_row("" if f.cell == cell else f.cell or "study", f.what, escape(f.text) or "same")
+        said = f.text or "same"
+        table.add_row("" if f.cell == cell else f.cell or "study", f.what, escape(f"{said}, {f.on}" if f.on else said))
         cell = f.cell
     console.print(table)
     say("the same" if not any(f.text for f in found) else "not the same")
