@@ -95,6 +95,8 @@ def run(
             directory = study
         study = load_study(Path(study) / STUDY if Path(study).is_dir() else study)
     study = complete(study if seeds is None else study.with_seeds(seeds))
+    if client is None:
+        plan.check_memory(study, plan.memory_here())
     reporter = reporter or Reporter()
     work = survey(study, directory_of(study, directory), only)
     if check and set_damaged_aside(work, reporter.say):

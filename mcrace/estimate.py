@@ -47,6 +47,7 @@ def estimate(study: Study) -> list[Estimate]:
     StudyError
         If the data lack what the study asks for.
     """
+    plan.check_memory(study, plan.memory_here())
     found, speeds, pools = [], {}, {}
     for cell in study.cells:
         config, count = cell.config, cell.seeds.count

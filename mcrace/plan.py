@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mcrace.errors import StudyError
+from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted
 from mcrace.study import Cell, Config, Study, recording_steps
@@ -20,6 +23,7 @@ SHARD_SECONDS = 9.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
 EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
 MAX_SHARD = 4096
+SHARD_BYTES = 1 << 28  # of what is recorded of a shard's networks
 BATCH_BYTES = 1 << 26  # of networks that train together
 
 
@@ -70,12 +74,33 @@ def shard_size(config: Config) -> int:
     """Networks in a shard, a multiple of 16: a pure function of the configuration."""
     share = EARLY_SHARE if config.training.until else 1.0
     seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
-    return int(min(MAX_SHARD, max(16, SHARD_SECONDS / seconds // 16 * 16)))
+    fitting = SHARD_BYTES // stored_bytes_per_network(config)
+    return int(min(MAX_SHARD, max(16, min(SHARD_SECONDS / seconds, fitting) // 16 * 16)))
 
 
 def batch_size(config: Config) -> int:
     """Networks that train together, a multiple of 16."""
     return int(min(1024, max(16, BATCH_BYTES // bytes_per_network(config) // 16 * 16)))
+
+
+def memory_here() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(study: Study, memory: int) -> None:
+    """Compare what the smallest batch of each cell takes with the memory of a machine, in bytes.
+
+    Raises
+    ------
+    StudyError
+        Naming the cells that do not fit.
+    """
+    needed = {c.name: 16 * (bytes_per_network(c.config) + stored_bytes_per_network(c.config)) for c in study.cells}
+    large = [f"cell {name}: the 16 networks that train together take {size / 1e9:,.1f} GB; this machine has {memory / 1e9:,.1f}"
+             for name, size in needed.items() if size > memory]
+    if large:
+        raise StudyError(listed(large))
 
 
 def stored_bytes_per_network(config: Config) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from mcrace.errors import StudyError, nearest
-from mcrace.mistakes import collect, listed, validated
+from mcrace.mistakes import MAX_COUNTED, collect, listed, validated
 from mcrace.rewriting import added, replaced
 from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
@@ -23,6 +23,9 @@ from mcrace.tasks import TASKS, Task
 STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}\.[ \t]*+){{{MAX_DEPTH}}}{PART}")
+MAX_EXPANDED = 30_000_000  # letters of the tables of all cells
 
 
 class Seeds(Section):
@@ -295,19 +298,28 @@ def parse_study(text: str) -> Study:
     ... ''').cells[0].config.network.hidden
     (5,)
     """
+    if DEEP_KEY.search(text):  # for which the parser takes quadratic time
+        raise StudyError(f"a key has more than {MAX_DEPTH} parts")
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise StudyError(f"not valid TOML: {error}") from None
     if _depth(raw) > MAX_DEPTH:
         raise StudyError(f"tables and lists are nested more than {MAX_DEPTH} deep")
-    mistakes: list[str] = [f"{key}: unknown table: {nearest(key, TABLES)}" for key in raw if key not in TABLES]
+    unknown = [key for key in raw if key not in TABLES]
+    mistakes: list[str] = [f"{key}: unknown table: {nearest(key[:100], TABLES)}" for key in unknown[:MAX_COUNTED]]
     mistakes += [f"{key}: must be a table [{key}]" for key in TABLES[:-1] if not isinstance(raw.get(key, {}), dict)]
     raw = {key: value for key, value in raw.items() if key == "cells" or isinstance(value, dict)}
     heading = collect(mistakes, Heading, raw.get("study", {}), "study")
     base = {part: raw.get(part, {}) for part in SECTIONS}
     cells = []
+    room = MAX_EXPANDED // (1 + len(repr(base)))
     for name, overrides in variations(raw, heading.entropy if heading else 0, mistakes):
+        room -= 1
+        if room < 0:
+            mistakes.append(f"the cells together are too long: {MAX_EXPANDED:,} letters at most; make fewer, or shorter tables")
+        if len(mistakes) > MAX_COUNTED or room < 0:
+            break
         config = _resolve(base, overrides, name, mistakes)
         if config and heading:
             cells.append(Cell(name, config, heading.seeds, swept=overrides))
