@@ -200,12 +200,12 @@ def _recomputed(
     for key in ("versions", "engine"):
         if attributes[key] != (here := environment()[key]):
             notes.add(f"shards were computed with {key} {attributes[key]}, here it is {here}: bits may differ")
+    merged = _merged_rows(directory, cell.name, name, seeds)
     for seed in seeds:
         again = _network(study, cell, seed)
         rows = {n: v.values[[seed - r[0]]] if v.dims[:1] == ("seed",) else v.values for n, v in variables.items()}
         yield from _unlike(f"{cell.name} seed {seed}: the shard", rows, again)
-        merged = _merged_rows(directory, cell.name, name, seed, list(again))
-        yield from _unlike(f"{cell.name} seed {seed}: {RESULTS}", merged, again)
+        yield from _unlike(f"{cell.name} seed {seed}: {RESULTS}", merged.get(seed, {}), again)
 
 
 def _network(study: Study, cell: Cell, seed: int) -> dict[str, Variable]:
@@ -214,14 +214,11 @@ def _network(study: Study, cell: Cell, seed: int) -> dict[str, Variable]:
     return compute(Shard(cell.name, name, config.plain(), study.entropy, seed, seed + 1, 16, ""), config.task.pool())
 
 
-def _merged_rows(directory: Path, cell: str, identity: str, seed: int, names: list[str]) -> dict[str, np.ndarray]:
-    """The row of a network in the results file; empty where it is not in it."""
+def _merged_rows(directory: Path, cell: str, identity: str, seeds: list[int]) -> dict[int, dict[str, np.ndarray]]:
+    """The rows of networks in the results file, as far as they are in it."""
     try:
         found = open_results(directory, check=False).cell(cell)
-        rows = np.flatnonzero(found.seeds == seed)
-        if found.attributes["identity"] != identity or not len(rows):
-            return {}
-        return {name: found.part(name, rows) for name in names}
+        return found.rows(seeds) if found.attributes["identity"] == identity else {}
     except ResultsError:  # absent; if it is damaged, its seal has said so
         return {}
 

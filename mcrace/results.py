@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,12 +42,18 @@ class CellResults:
     def __contains__(self, variable: object) -> bool:
         return variable in self.variables
 
-    def part(self, variable: str, rows: np.ndarray) -> np.ndarray:
-        """Some rows of a variable along seeds, and only these are read; all of any other.  No digest is compared."""
-        if self.dims(variable)[:1] != ("seed",):
-            return self[variable]
+    def rows(self, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
+        """All variables of some networks, by the seeds that are there, and no other row is read; no digest is compared."""
         with store.opened(self.path) as file:
-            return file["cells"][self.name][variable][rows]
+            group = store.cell_group(file, self.name, self.path)
+            chosen: dict[int, dict[str, np.ndarray]] = {}
+            there = store.read(group, "seed", self.path)
+            variables = [(name, dims) for name, dims, _ in store.described(group) if group[name].dtype.kind != "O"]
+            for seed in np.intersect1d(there, seeds):
+                row = np.flatnonzero(there == seed)
+                chosen[int(seed)] = {name: group[name][row] if dims[:1] == ("seed",) else group[name][...]
+                                     for name, dims in variables}
+        return chosen
 
     def digest(self, variable: str) -> str:
         """What the file says is the digest of a variable."""
