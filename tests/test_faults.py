@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import cloudpickle
 import h5py
 import numpy as np
 import pytest
@@ -20,10 +18,9 @@ import studies
 from studies import assert_same_data, finish, running, shards_of, tree, wait_until
 
 import mcrace
-from mcrace import plan, store
+from mcrace import store
 from mcrace.directory import set_damaged_aside, status, study_of, survey
-from mcrace.errors import ResultsError, ShardError
-from mcrace.worker import run_shard
+from mcrace.errors import ResultsError
 
 KILLS = int(os.environ.get("MCRACE_KILLS", "20"))
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600 + 30 * KILLS)]
@@ -112,31 +109,35 @@ def test_killed_workers(reference, tmp_path, study_file):
     assert_same_data(directory, reference.path)
 
 
-def poisonous(shard: plan.Shard, directory: str) -> object:
-    """A shard of which one kills whoever computes it, each time."""
-    if shard.cell == "lazy" and shard.first == 10:
+POISONOUS = """
+import os, signal, sys
+import mcrace
+from mcrace.launch import dask_cluster
+
+def poisonous(shard, directory):
+        if shard.cell == "lazy" and shard.first == 10:
         os.kill(os.getpid(), signal.SIGKILL)
     return run_shard(shard, directory)
 
+dask_cluster.run_shard = poisonous
+try:
+    mcrace.run(mcrace.load_study(sys.argv[1]), sys.argv[2], workers=2, shard_size=10)
+except mcrace.ShardError as error:
+    print(error)
+"""
 
-def test_a_shard_that_kills_its_worker_again_and_again(reference, tmp_path, monkeypatch):
+
+def test_a_shard_that_kills_its_worker_again_and_again(reference, tmp_path, study_file):
     """The others are computed, and this one is named; once it is cured, it alone is missing."""
-    study = mcrace.parse_study(studies.race())
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr("mcrace.launch.dask_cluster.run_shard", poisonous)
-            with pytest.raises(ShardError, match="1 of 12 shards failed; run again to try them once more") as raised:
-                mcrace.run(study, tmp_path, workers=2, shard_size=10)
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    assert "lazy seeds 10-19: KilledWorker" in str(raised.value)
-    assert len(shards_of(tmp_path)) == 11
-    lazy = status(tmp_path).cells[1]
+    where = tmp_path / "run"
+    said = finish(study_file(studies.race()), where, command=[sys.executable, "-c", POISONOUS]).stdout
+    assert said.startswith("1 of 12 shards failed; run again to try them once more\n  lazy seeds 10-19: KilledWorker")
+    assert len(shards_of(where)) == 11
+    lazy = status(where).cells[1]
     assert (lazy.cell.name, lazy.missing, list(lazy.failed)) == ("lazy", 10, [(10, 20)])
-    mcrace.run(study, tmp_path, workers=0)
-    assert status(tmp_path).cells[1].failed == {}
-    assert_same_data(tmp_path, reference.path)
+    mcrace.run(where, workers=0)
+    assert status(where).cells[1].failed == {}
+    assert_same_data(where, reference.path)
 
 
 def test_two_at_once(reference, tmp_path, study_file):
