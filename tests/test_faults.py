@@ -115,9 +115,9 @@ import mcrace
 from mcrace.launch import dask_cluster
 
 def poisonous(shard, directory):
-        if shard.cell == "lazy" and shard.first == 10:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return run_shard(shard, directory)
+    from mcrace.worker import run_shard
+    poisoned = shard.cell == "lazy" and shard.first == 10
+    return os.kill(os.getpid(), signal.SIGKILL) if poisoned else run_shard(shard, directory)
 
 dask_cluster.run_shard = poisonous
 try:
@@ -130,7 +130,9 @@ except mcrace.ShardError as error:
 def test_a_shard_that_kills_its_worker_again_and_again(reference, tmp_path, study_file):
     """The others are computed, and this one is named; once it is cured, it alone is missing."""
     where = tmp_path / "run"
-    said = finish(study_file(studies.race()), where, command=[sys.executable, "-c", POISONOUS]).stdout
+    done = finish(study_file(studies.race()), where, command=[sys.executable, "-c", POISONOUS])
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout
     assert said.startswith("1 of 12 shards failed; run again to try them once more\n  lazy seeds 10-19: KilledWorker")
     assert len(shards_of(where)) == 11
     lazy = status(where).cells[1]
