@@ -6,10 +6,12 @@ was recorded of them.  See the README for the study file and the commands.
 
 __version__ = "0.1.0"
 
+from mcrace.compare import diff
 from mcrace.engine import run
 from mcrace.errors import McraceError, ResultsError, ShardError, StudyError
 from mcrace.observe import observable
 from mcrace.predictions import Verdict, prediction, test
+from mcrace.repeat import extend, network, replicate, verify
 from mcrace.report import plot
 from mcrace.results import Results, open_results
 from mcrace.study import Study, load_study, parse_study
@@ -24,13 +26,18 @@ __all__ = [
     "StudyError",
     "Task",
     "Verdict",
+    "diff",
+    "extend",
     "load_study",
+    "network",
     "observable",
     "open_results",
     "parse_study",
     "plot",
     "prediction",
+    "replicate",
     "run",
     "task",
     "test",
+    "verify",
 ]

@@ -26,6 +26,7 @@ app = typer.Typer(name="mcrace", no_args_is_help=True, add_completion=True, pret
 
 Plain = partial(typer.Option, show_default=False)
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (TOML).", show_default=False)]
+Workers = Annotated[int | None, Plain(min=0, max=4096, help="Workers, one a core by default; 0: this process.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Results directory.", show_default=False)]
 Somewhere = Annotated[Path, typer.Argument(metavar="DIR|FILE", help="Results directory or file.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -51,10 +52,12 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 def run(
     study: StudyFile,
     output: Annotated[Path | None, Plain("-o", "--output", help="Results directory (results/NAME by default).")] = None,
-    workers: Annotated[int | None, Plain(min=0, max=4096, help="Workers, one a core by default; 0: this process.")] = None,
+    workers: Workers = None,
     only: Annotated[str | None, Plain(metavar="CELL", help="Compute this cell alone.")] = None,
     seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
     shard_size: Annotated[int | None, Plain(min=1, help="Networks in a shard; no number depends on it.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="First read every shard that is there, set damaged ones aside, and "
+                                                        "compute them anew.")] = False,
     strict: Strict = False,
     share: Annotated[str | None, Plain(metavar="K/N", help="Task K of N of a job array: compute its shards, merge nothing.")]
     = None,
@@ -67,6 +70,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or go on where it stopped; ends with the verdicts.
+
+    What failed before is tried again.  STUDY may be a results directory, whose own study then goes on.
 
     Example: mcrace run jobs/race-digits.toml --workers 2
     """
@@ -83,7 +88,7 @@ def run(
     if share is not None and only is not None:
         raise StudyError("--share divides the whole plan, so it goes without --only")
     task = Share.parse(share) if share is not None else None
-    loaded = load_study(study)
+    loaded = study if study.is_dir() else load_study(study)  # before a scheduler is asked
     reporter = engine.Reporter() if quiet or as_json else screen.ProgressReporter()
     with ExitStack() as stack:
         elsewhere = scheduler is not None or scheduler_file is not None
@@ -93,7 +98,7 @@ def run(
                              reporter=reporter, client=client, patience=patience)
             return
         results = engine.run(loaded, output, workers=workers, client=client, only=only, seeds=seeds, shard_size=shard_size,
-                             reporter=reporter, patience=patience)
+                             check=check, reporter=reporter, patience=patience)
     verdicts = judge(results)
     if as_json:
         print(json.dumps([v.plain() for v in verdicts], indent=1, ensure_ascii=False))
@@ -145,37 +150,44 @@ def submit(
 
 
 @app.command()
-def plan(study: StudyFile, as_json: AsJson = False) -> None:
-    """Say what a study will cost, without running it.
+def plan(
+    study: StudyFile,
+    seeds: Annotated[int | None, Plain(min=1, help="Seeds in each cell, instead of those in the file.")] = None,
+    cores: Annotated[int, typer.Option(min=1, max=100_000, help="Cores of a queue's job.")] = 16,
+    hours: Annotated[float, typer.Option(min=0.01, max=10_000, help="Hours of a queue's job.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a study will cost, without running it: a few networks of each sort are timed, for a second or so.
 
-    Example: mcrace plan jobs/race-digits.toml
+    Example: mcrace plan jobs/race-digits.toml --seeds 100000000
     """
     from mcrace import screen
     from mcrace.completion import complete
     from mcrace.estimate import estimate
     from mcrace.study import load_study
 
-    estimates = estimate(complete(load_study(study)))
+    loaded = load_study(study)
+    estimates = estimate(complete(loaded if seeds is None else loaded.with_seeds(seeds)))
     if as_json:
         print(json.dumps([screen.plain_estimate(e) for e in estimates], indent=1))
     else:
-        screen.show_plan(estimates)
+        screen.show_plan(estimates, cores, hours)
 
 
 @app.command()
 def status(directory: Directory, as_json: AsJson = False) -> None:
-    """Say how far a run is; works while others write.
+    """Say how far a run is: done, missing, failed, rate, time left; works while others write.
 
     Example: mcrace status results/race-digits
     """
     from mcrace import directory as directories
     from mcrace import screen
 
-    study, cells = directories.status(directory)
+    found = directories.status(directory)
     if as_json:
-        print(json.dumps([{"cell": c.cell.name, "done": c.done, "missing": c.missing} for c in cells], indent=1))
+        print(json.dumps(screen.plain_status(found), indent=1))
     else:
-        screen.show_status(study, cells)
+        screen.show_status(found, directory)
 
 
 @app.command()
@@ -215,15 +227,114 @@ def report(
 
 
 @app.command()
-def show(file: Somewhere) -> None:
-    """Say what is in a results file: study, cells, statuses, variables, where it came from.
+def show(
+    file: Somewhere,
+    check: Annotated[bool, typer.Option("--check", help="Compare all bytes with the seal first, in large files too.")] = False,
+) -> None:
+    """Say what is in a results file, or in a shard: study, cells, statuses, variables, where it came from.
 
     Example: mcrace show results/race-digits/results.h5
     """
-    from mcrace import screen
+    from mcrace import screen, store
     from mcrace.results import open_results
 
-    screen.show_results(open_results(file))
+    if store.is_shard(file):
+        screen.show_shard(file, *store.read_shard(file))
+    else:
+        screen.show_results(open_results(file, check=check or None))
+
+
+@app.command()
+def diff(
+    one: Annotated[Path, typer.Argument(metavar="A", help="Results file or directory.", show_default=False)],
+    other: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+) -> None:
+    """Say whether two results hold the same studies, seeds and values, and where not; exits with 1 if not.
+
+    Example: mcrace diff results/one results/other
+    """
+    from mcrace import compare, screen
+
+    found = compare.diff(one, other)
+    screen.show_findings(found)
+    raise typer.Exit(int(any(f.text for f in found)))
+
+
+@app.command()
+def extend(
+    directory: Directory,
+    more: Annotated[int, Plain(min=1, max=10**9, help="Seeds to add to each cell, after the last.")],
+    workers: Workers = None,
+) -> None:
+    """Add seeds to each cell of a study, and recompute nothing; ends with the verdicts.
+
+    Example: mcrace extend results/race-digits --more 1000
+    """
+    from mcrace import repeat, screen
+    from mcrace.predictions import test as judge
+
+    results = repeat.extend(directory, more, workers=workers, reporter=screen.ProgressReporter())
+    screen.show_cells(results)
+    screen.show_verdicts(judge(results))
+    screen.say(f"results in {results.path}")
+
+
+@app.command()
+def replicate(
+    directory: Directory,
+    entropy: Annotated[int, Plain(help="Root of the new random streams: another number than the study's.")],
+    output: Annotated[Path, Plain("-o", "--output", metavar="DIR2", help="Results directory of the replication.")],
+    same_data: Annotated[bool, typer.Option("--same-data", help="Keep the samples; draw starts and minibatches anew.")] = False,
+    workers: Workers = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where a verdict differs.")] = False,
+) -> None:
+    """Run the study of a directory from new random numbers, and say whether verdicts and estimates agree.
+
+    Example: mcrace replicate results/race-digits --entropy 7 -o results/race-digits-7
+    """
+    from mcrace import repeat, screen
+
+    results, found = repeat.replicate(directory, entropy, output, same_data=same_data, workers=workers,
+                                      reporter=screen.ProgressReporter())
+    screen.show_agreements(found)
+    screen.say(f"results in {results.path}")
+    if strict and not all(a.same_verdict for a in found):
+        raise typer.Exit(3)
+
+
+@app.command()
+def verify(
+    directory: Directory,
+    networks: Annotated[int, typer.Option(min=0, max=10**6, help="Networks to recompute.")] = 20,
+    draw: Annotated[int, typer.Option(min=0, help="Another number: another random sample.")] = 0,
+) -> None:
+    """Read every file, recompute a random sample of networks, and compare bit for bit; exits with 1 where bits differ.
+
+    Example: mcrace verify results/race-digits --networks 100
+    """
+    from mcrace import repeat, screen
+
+    found = repeat.verify(directory, networks, draw)
+    screen.show_verification(found)
+    raise typer.Exit(int(bool(found.differences)))
+
+
+@app.command()
+def export(
+    directory: Directory,
+    cell: Annotated[str, Plain(help="Its cell.")],
+    seed: Annotated[int, Plain(min=0, help="Its seed.")],
+    output: Annotated[Path, Plain("-o", "--output", metavar="FILE.npz", help="Where it goes; numpy.load reads it.")],
+) -> None:
+    """Write one network's weights, samples and labels; trained again, to the same bits, where weights were not stored.
+
+    Example: mcrace export results/race-digits --cell main --seed 17 -o network.npz
+    """
+    from mcrace import repeat, screen, store
+
+    found = repeat.network(directory, cell, seed)
+    store.publish_arrays(output, found)
+    screen.say(f"{output}: " + ", ".join(f"{name} {list(a.shape)}" if a.ndim else name for name, a in found.items()))
 
 
 @app.command()
@@ -231,15 +342,15 @@ def merge(
     directory: Directory,
     complete: Annotated[bool, typer.Option("--complete", help="Exit with 1 where something is missing.")] = False,
 ) -> None:
-    """Write results.h5 from the shards that are there.
+    """Write results.h5 from the shards that are there, also while a run writes more.
 
     Example: mcrace merge results/race-digits
     """
     from mcrace import directory as directories
-    from mcrace import screen
+    from mcrace import merging, screen
 
     work = directories.survey(directories.study_of(directory), directory)
-    results = directories.merge(work)
+    results = merging.merge(work)
     screen.say(f"results in {results.path}")
     screen.show_missing(work)
     if complete and work.networks:

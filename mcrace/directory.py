@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+import bisect
 import json
+import math
 import os
-import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mcrace import plan, store
 from mcrace.completion import complete
 from mcrace.errors import McraceError, ResultsError, StudyError
-from mcrace.recording import Status
-from mcrace.results import RESULTS, Results, open_results
-from mcrace.store import Variable
+from mcrace.results import open_results
 from mcrace.study import Cell, Study, load_study
 from mcrace.sweep import flat
-from mcrace.worker import environment
 
 STUDY = "study.toml"
+RATE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,27 @@ def survey(study: Study, directory: Path, only: str | None = None) -> Work:
         study.cell(only)
     missing = {}
     for cell in study.cells:
-        if only is None or only in (cell.name, cell.of):
+        if only is None or cell.name == only or (cell.role == "half-step" and cell.of == only):
             first, name = cell.seeds.first, plan.identity(cell.config, study.entropy)
             missing[cell.name] = store.missing_ranges(directory, name, first, first + cell.seeds.count)
     return Work(study, directory, missing)
+
+
+def set_damaged_aside(work: Work, say: Callable[[str], None]) -> bool:
+    """Compare the shards of a study with their seals; returns whether some are damaged, after telling which."""
+    found = False
+    for cell in work.study.cells:
+        name = plan.identity(cell.config, work.study.entropy)
+        for first, stop in store.stored_ranges(work.directory, name):
+            path = store.shard_path(work.directory, name, first, stop)
+            try:
+                store.read_shard(path, name)
+            except ResultsError as error:
+                found = True
+                say(f"{error}; it is set aside")
+                with writable(work.directory):
+                    os.replace(path, path.with_suffix(".damaged"))
+    return found
 
 
 def _same_study(study: Study, directory: Path) -> None:
@@ -114,92 +126,68 @@ def writable(directory: Path) -> Iterator[None]:
         raise ResultsError(f"{directory}: cannot be written: {error.strerror or error}") from None
 
 
-def merge(work: Work, warn: Callable[[str], None] = lambda text: None) -> Results:
-    """Write results.h5 from the shards, unless the one that is there holds the same already.
-
-    A damaged shard is set aside and named; running again computes it anew.
-    """
-    path = work.directory / RESULTS
-    contents = {c.name: {"identity": plan.identity(c.config, work.study.entropy), "role": c.role, "of": c.of,
-                         "ranges": _present(work, c)} for c in work.study.cells}
-    contents = {name: c for name, c in contents.items() if c["ranges"]}
-    if not contents:
-        raise ResultsError(f"{work.directory}: holds no shard of the study yet; mcrace run computes them")
-    fingerprint = json.dumps([work.study.text, contents], sort_keys=True)
-    try:
-        there = open_results(path)
-        if there.attributes.get("contents") == fingerprint:
-            return there
-    except ResultsError:
-        pass
-    with writable(work.directory), store.publish(path) as file:
-        machines = set()
-        for cell in work.study.cells:
-            if cell.name in contents:
-                machines |= _merge_cell(file, work, cell)
-        kernels = sorted({cell.attrs["kernel"] for cell in file["cells"].values()})
-        attributes = {"study": work.study.text, "name": work.study.name, "entropy": work.study.entropy,
-                      "contents": fingerprint, "identity": hashlib.sha256(fingerprint.encode()).hexdigest(),
-                      "kernel": " ".join(kernels), "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment()}
-        store.write_attributes(file, {"format_version": store.FORMAT_VERSION, **attributes})
-    if len(machines) > 1:
-        warn("warning: the shards come from unlike environments: " + "; ".join(sorted(machines)))
-    return open_results(path)
-
-
-def _present(work: Work, cell: Cell) -> list[tuple[int, int]]:
-    """The ranges of seeds of a cell that are there, joined."""
-    name, stop = plan.identity(cell.config, work.study.entropy), cell.seeds.first + cell.seeds.count
-    here, present = cell.seeds.first, []
-    for begin, end in [*store.missing_ranges(work.directory, name, here, stop), (stop, stop)]:
-        if begin > here:
-            present.append((here, begin))
-        here = end
-    return present
-
-
-def _merge_cell(file: Any, work: Work, cell: Cell) -> set[str]:
-    identity, first = plan.identity(cell.config, work.study.entropy), cell.seeds.first
-    cells = file["cells"] if "cells" in file else file.create_group("cells", track_order=True)
-    group = cells.create_group(cell.name, track_order=True)
-    sources = store.merge_cell(group, work.directory, identity, first, first + cell.seeds.count)
-    swept = _swept(cell, group)
-    store.write_variables(group, swept)
-    statuses = np.bincount(group["status"][...], minlength=len(Status))
-    attributes = {"identity": identity, "role": cell.role, "of": cell.of, "config": json.dumps(cell.config.plain()),
-                  "swept": " ".join(swept),
-                  "statuses": " ".join(f"{s.name.lower()}={n}" for s, n in zip(Status, statuses)),
-                  "seconds": float(sum(s["seconds"] for s in sources)), "kernel": sources[0]["kernel"]}
-    store.write_attributes(group, attributes)
-    return {f"{s['cpu']}, {s['versions']}, engine {s['engine']}" for s in sources}
-
-
-def _swept(cell: Cell, taken: Container[str]) -> dict[str, Variable]:
-    """What was swept, as scalars by the last part of their keys, or by their whole keys where that name is taken."""
-    shorts = [key.rsplit(".", 1)[-1] for key in cell.swept]
-    found = {}
-    for (key, value), short in zip(cell.swept.items(), shorts):
-        if isinstance(value, list) and len(value) == 1:
-            (value,) = value  # the width of the one hidden layer
-        if isinstance(value, bool):
-            value = int(value)  # xarray reads no truths
-        if isinstance(value, int | float | str):
-            free = short not in taken and shorts.count(short) == 1
-            found[short if free else key] = Variable((), np.array(value, object if isinstance(value, str) else None))
-    return found
-
-
 @dataclass(frozen=True)
 class CellStatus:
-    """How far a cell is."""
+    """How far a cell is.
+
+    Attributes
+    ----------
+    done, missing : int
+        Networks that are there, and that are not, of those asked for.
+    failed : dict
+        What went wrong with ranges of seeds when they were last tried, and that are not there.
+    damaged : int
+        Shards that were set aside as damaged, and are not there again.
+    """
 
     cell: Cell
     done: int
     missing: int
+    failed: dict[tuple[int, int], str]
+    damaged: int
 
 
-def status(directory: str | Path) -> tuple[Study, list[CellStatus]]:
-    """How far each cell of a results directory is, from the names of its shards.
+@dataclass(frozen=True)
+class Status:
+    """How far a directory is.
+
+    Attributes
+    ----------
+    rate : float
+        Networks a second, over the last shards that were written; 0 where too few tell.
+    rate_seconds : float
+        The time from which the rate is.
+    written : float
+        When the last shard was written, in seconds since 1970; 0: never.
+    merged : int
+        How many networks results.h5 holds.
+    """
+
+    study: Study
+    cells: list[CellStatus]
+    rate: float
+    rate_seconds: float
+    written: float
+    merged: int
+
+    @property
+    def done(self) -> int:
+        """Networks that are there."""
+        return sum(c.done for c in self.cells)
+
+    @property
+    def missing(self) -> int:
+        """Networks that are not."""
+        return sum(c.missing for c in self.cells)
+
+    @property
+    def seconds_left(self) -> float:
+        """At the rate of late; NaN where it is not known."""
+        return 0.0 if not self.missing else self.missing / self.rate if self.rate else math.nan
+
+
+def status(directory: str | Path) -> Status:
+    """How far each cell of a results directory is, from the names of its shards and the times of their writing.
 
     Raises
     ------
@@ -209,13 +197,59 @@ def status(directory: str | Path) -> tuple[Study, list[CellStatus]]:
     directory = Path(directory)
     study = study_of(directory)
     work = survey(study, directory)
-    left = {c.name: sum(b - a for a, b in work.missing[c.name]) for c in study.cells}
-    return study, [CellStatus(c, c.seeds.count - left[c.name], left[c.name]) for c in study.cells]
+    cells = [_cell_status(work, cell) for cell in study.cells]
+    names = {plan.identity(c.config, study.entropy) for c in study.cells}
+    written = sorted(entry for name in names for entry in store.written(directory, name))
+    return Status(study, cells, *_rate(written), written[-1][0] if written else 0.0, _merged(directory))
+
+
+def _cell_status(work: Work, cell: Cell) -> CellStatus:
+    """A range that failed or was damaged counts as long as some of it is missing."""
+    name, missing = plan.identity(cell.config, work.study.entropy), work.missing[cell.name]
+    begins = [begin for begin, _ in missing]
+
+    def lacking(first: int, stop: int) -> bool:
+        place = bisect.bisect_left(begins, stop)
+        return place > 0 and missing[place - 1][1] > first
+
+    failed = {r: store.failure(store.shard_path(work.directory, name, *r))
+              for r in store.stored_ranges(work.directory, name, ".failed") if lacking(*r)}
+    damaged = sum(lacking(*r) for r in store.stored_ranges(work.directory, name, ".damaged"))
+    left = sum(end - begin for begin, end in missing)
+    return CellStatus(cell, cell.seeds.count - left, left, failed, damaged)
+
+
+def _rate(written: list[tuple[float, int]]) -> tuple[float, float]:
+    """Networks a second over the last minutes in which shards were written, and how long these are."""
+    late = [(at, networks) for at, networks in written if at > written[-1][0] - RATE_SECONDS]
+    seconds = late[-1][0] - late[0][0] if late else 0.0
+    return (sum(networks for _, networks in late[1:]) / seconds, seconds) if seconds else (0.0, 0.0)
+
+
+def _merged(directory: Path) -> int:
+    """How many networks the results file holds."""
+    try:
+        contents = json.loads(open_results(directory, check=False).attributes["contents"])[1]
+    except (ResultsError, KeyError, ValueError):
+        return 0
+    return sum(end - begin for cell in contents.values() for begin, end in cell["ranges"])
 
 
 def study_of(directory: Path) -> Study:
     """The completed study of a results directory."""
+    return complete(own_study(directory))
+
+
+def own_study(directory: Path) -> Study:
+    """The study of a results directory as it was written.
+
+    Raises
+    ------
+    ResultsError
+        If there is none.
+    """
     path = directory / STUDY
     if not path.exists():
-        raise ResultsError(f"{directory}: holds no study of mcrace")
-    return complete(load_study(path))
+        why = "holds no study of mcrace" if directory.exists() else "no such directory"
+        raise ResultsError(f"{directory}: {why}")
+    return load_study(path)

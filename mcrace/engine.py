@@ -16,8 +16,9 @@ import numpy as np
 
 from mcrace import launch, plan, store
 from mcrace.completion import complete
-from mcrace.directory import STUDY, Work, directory_of, merge, survey, writable
+from mcrace.directory import STUDY, Work, directory_of, set_damaged_aside, survey, writable
 from mcrace.errors import ResultsError, ShardError, VersionError
+from mcrace.merging import merge
 from mcrace.plan import Shard, Share
 from mcrace.results import Results
 from mcrace.store import Variable
@@ -28,6 +29,7 @@ from mcrace.worker import Receipt
 if TYPE_CHECKING:
     from distributed import Client
 
+TOLD = 20  # failed shards that are named
 
 class Reporter:
     """Hears how a run goes; this one keeps silent."""
@@ -57,6 +59,7 @@ def run(
     only: str | None = None,
     seeds: int | None = None,
     shard_size: int | None = None,
+    check: bool = False,
     reporter: Reporter | None = None,
     patience: float = launch.PATIENCE_SECONDS,
 ) -> Results:
@@ -64,7 +67,7 @@ def run(
 
     Parameters
     ----------
-    study : Study, or path to a study file
+    study : Study, or path to a study file or to a results directory, whose study goes on
     directory : path, optional
         Where results go; ``results/<study name>`` by default.
     workers : int, optional
@@ -77,6 +80,8 @@ def run(
         Seeds in each cell, instead of those in the study file.
     shard_size : int, optional
         Networks in a shard; no number depends on it.
+    check : bool
+        Whether every shard that is there is read first; damaged ones are set aside and computed anew.
     reporter : Reporter, optional
         Hears how the run goes.
     patience : float, optional
@@ -94,7 +99,9 @@ def run(
         If shards failed; all the others are on the disk.
     """
     reporter = reporter or Reporter()
-    work = _surveyed(study, directory, seeds, only)
+    work = _surveyed(study, directory, seeds, only, here=client is None)
+    if check and set_damaged_aside(work, reporter.say):
+        work = survey(work.study, work.directory, only)
     data = prepare(work, reporter)
     reporter.cells({name: sum(b - a for a, b in ranges) for name, ranges in work.missing.items()})
     _compute(work, Todo(lambda: _ordered(work, shard_size, data)), workers, client, patience, reporter)
@@ -134,7 +141,7 @@ def run_share(
     reporter = reporter or Reporter()
     if words := unlike(planned):
         raise VersionError(f"the study was submitted with other versions: {words}; use the same, or submit it again")
-    work = _surveyed(study, directory, seeds)
+    work = _surveyed(study, directory, seeds, here=client is None)
     data = prepare(work, reporter, replace_study=False)
     todo = Todo(lambda: share.of(work.study, _ordered(work, shard_size, data), shard_size))
     reporter.say(f"task {share.k} of {share.n}: {todo.shards:,} of its shards {'is' if todo.shards == 1 else 'are'} missing")
@@ -168,9 +175,17 @@ class Todo:
         return itertools.chain(itertools.islice(self.make(), start, None), itertools.islice(self.make(), start))
 
 
-def _surveyed(study: Study | str | Path, directory: str | Path | None, seeds: int | None, only: str | None = None) -> Work:
-    study = load_study(study) if not isinstance(study, Study) else study
+def _surveyed(
+    study: Study | str | Path, directory: str | Path | None, seeds: int | None, only: str | None = None, here: bool = True
+) -> Work:
+    """The completed study with what is missing; `here`: on this machine, whose memory has to do."""
+    if not isinstance(study, Study):
+        if Path(study).is_dir():
+            directory, study = directory or study, Path(study) / STUDY
+        study = load_study(study)
     study = complete(study if seeds is None else study.with_seeds(seeds))
+    if here:
+        plan.check_memory(study, plan.memory_here())
     return survey(study, directory_of(study, directory), only)
 
 
@@ -215,12 +230,12 @@ def _save_pool(directory: Path, pool: dict[str, np.ndarray]) -> str:
     return str(path.resolve())
 
 
-def _ordered(work: Work, size: int | None, data: dict[str, str]) -> list[Shard]:
+def _ordered(work: Work, size: int | None, data: dict[str, str]) -> Iterator[Shard]:
     """The missing shards, cells in turn, so that what is expensive does not all come last."""
     planned = versions(work.study)
     queues = [plan.shards_of(work.study, cell, work.missing[cell.name], size, data.get(cell.name, ""), planned)
               for cell in work.study.cells if work.missing.get(cell.name)]
-    return [shard for row in itertools.zip_longest(*queues) for shard in row if shard]
+    return (shard for row in itertools.zip_longest(*queues) for shard in row if shard)
 
 
 def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None, patience: float, reporter: Reporter) -> None:
@@ -228,22 +243,27 @@ def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None,
     if not todo.shards:
         return
     warm_up(work.study)
-    failures = []
-    directory = str(work.directory.resolve())
+    failures = 0
+    told: list[str] = []
+    directory = work.directory.resolve()
     count = min(todo.shards, launch.cores() if workers is None else workers)
-    with _outcomes(todo, directory, count, client, patience) as outcomes:
+    with _outcomes(todo, str(directory), count, client, patience) as outcomes:
         reporter.begin(todo.networks, todo.shards)
         try:
             for shard, receipt, error in outcomes:
-                if receipt is None:
-                    failures.append(f"{shard.name}: {error}")
-                else:
+                store.note_failure(store.shard_path(directory, shard.identity, shard.first, shard.stop), error)
+                if receipt is not None:
                     reporter.done(receipt)
+                    continue
+                failures += 1
+                if len(told) < TOLD:
+                    told.append(f"  {shard.name}: {error}")
         finally:
             reporter.end()
     if failures:
-        listed = "\n".join(f"  {f}" for f in failures[:20])
-        raise ShardError(f"{len(failures)} of {todo.shards} shards failed; run again to try them once more\n{listed}")
+        more = ["  ..."] if failures > len(told) else []
+        listed = "\n".join(told + more)
+        raise ShardError(f"{failures} of {todo.shards} shards failed; run again to try them once more\n{listed}")
 
 
 @contextmanager

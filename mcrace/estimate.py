@@ -1,14 +1,22 @@
-"""What a study will cost: its own kernels are timed on a few networks."""
+"""What a study will cost: a few of its own networks are timed, and the rest is arithmetic, for 10 networks or 10^9."""
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mcrace import plan
-from mcrace.study import Cell, Study
+from mcrace.plan import Shard
+from mcrace.study import Cell, Config, Study, recording_steps
+from mcrace.worker import compute
+
+SECONDS = 0.2  # that the longest of the timed trainings takes, at least
+NETWORKS = 32  # that are timed together
+RECORDINGS = 9
 
 
 @dataclass(frozen=True)
@@ -22,36 +30,76 @@ class Estimate:
     batch_bytes: int
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Seconds that one core spends on a network: once, at each recording time, and at each step."""
+
+    once: float
+    recording: float
+    step: float
+
+
 def estimate(study: Study) -> list[Estimate]:
-    """The cost of each cell, if every network took all its steps, by timing its own kernel on a few networks."""
-    found = []
+    """The cost of each cell, if every network took all its steps, by timing some networks of each sort of cell.
+
+    Raises
+    ------
+    StudyError
+        If the data lack what the study asks for.
+    """
+    plan.check_memory(study, plan.memory_here())
+    found, speeds, pools = [], {}, {}
     for cell in study.cells:
-        cell.config.task.pool()  # says what the data lack, as a run would
-        size = plan.shard_size(cell.config)
-        rate = _steps_per_second(cell)
-        count = cell.seeds.count
-        found.append(Estimate(cell, -(-count // size), count * cell.config.training.steps / rate,
-                              count * plan.stored_bytes_per_network(cell.config),
-                              plan.batch_bytes(cell.config)))
+        config, count = cell.config, cell.seeds.count
+        task, alike = config.task.model_dump_json(), _alike(config)
+        if task not in pools:
+            pools[task] = config.task.pool()
+        if (key := plan.identity(alike, 0)) not in speeds:
+            speeds[key] = _speed(alike, pools[task])
+        recordings = len(recording_steps(config.record.times, config.training.steps))
+        speed = speeds[key]
+        seconds = speed.once + recordings * speed.recording + config.training.steps * speed.step
+        found.append(Estimate(cell, plan.shard_count(cell, [(cell.seeds.first, cell.seeds.first + count)]), count * seconds,
+                              count * plan.stored_bytes_per_network(config),
+                              plan.batch_bytes(config)))
     return found
 
 
-def _steps_per_second(cell: Cell) -> float:
-    """Steps a second of one core on networks of the size of the cell's, timed for a tenth of a second and more."""
-    from mcrace.kernels import networks
-
-    config = cell.config
-    n, N, m, d = 16, config.task.samples, config.network.hidden[0], config.task.inputs()
-    rng = np.random.default_rng(0)
-    W, v, y = rng.normal(size=(n, m, d)) / d, rng.normal(size=(n, m)) / m, rng.choice([-1.0, 1.0], (n, N))
-    few = networks(W, v, rng.normal(size=(n, N, d)) / np.sqrt(d), y, config.task.loss, config.training.dtype)
-    steps, spent = 1, 0.0
-    few.advance(0, np.full(1, 1e-6))
-    while spent < 0.1:
-        steps *= 4
-        began = time.perf_counter()
-        few.advance(0, np.full(steps, 1e-6))
-        spent = time.perf_counter() - began
-    return n * steps / spent
+def queue_jobs(estimates: Iterable[Estimate], cores: int, hours: float) -> int:
+    """How many jobs of so many cores and hours the estimates fill; no more than there are shards."""
+    seconds, shards = (sum(values) for values in zip(*((e.core_seconds, e.shards) for e in estimates)))
+    return max(1, min(math.ceil(seconds / (cores * hours * 3600)), math.ceil(shards / cores)))
 
 
+def _alike(config: Config) -> Config:
+    """What cells of one speed have in common: nothing stops, and steps are so small that nothing diverges."""
+    training = config.training.model_copy(update={"steps": 1, "until": None, "step_size": 1e-9})
+    init = config.network.init.model_copy(update={"scale": 1.0, "ratio": 1.0})
+    record = config.record.model_copy(update={"times": (0,)})
+    return replace(config, training=training, network=config.network.model_copy(update={"init": init}), record=record)
+
+
+def _speed(config: Config, pool: dict[str, np.ndarray]) -> Speed:
+    """Time trainings that differ in their steps, and in their recording times."""
+    _seconds(config, pool, 1, 1)  # compiles
+    steps = RECORDINGS
+    short = _seconds(config, pool, steps, 1)
+    recorded = _seconds(config, pool, steps, RECORDINGS)
+    long, spent = steps, short
+    while spent * min(NETWORKS, plan.batch_size(config)) < SECONDS:
+        long *= 4
+        spent = _seconds(config, pool, long, 1)
+    spent = min(spent, _seconds(config, pool, long, 1))  # of two, the one that was disturbed less
+    step = max(spent - short, 0.0) / (long - steps) if long > steps else spent / steps
+    return Speed(max(short - steps * step, 0.0), max(recorded - short, 0.0) / (RECORDINGS - 1), step)
+
+
+def _seconds(config: Config, pool: dict[str, np.ndarray], steps: int, recordings: int) -> float:
+    """How long one core takes for a network, among others."""
+    training = config.training.model_copy(update={"steps": steps})
+    record = config.record.model_copy(update={"times": tuple(range(recordings))})
+    count = min(NETWORKS, plan.batch_size(config))
+    shard = Shard("", "", replace(config, training=training, record=record).plain(), 0, 0, count, count, "")
+    began = time.perf_counter()
+    compute(shard, pool)
+    return (time.perf_counter() - began) / count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from mcrace.errors import StudyError, nearest
 
 MAX_TOLD = 100  # mistakes told one by one
+MAX_COUNTED = 5000  # no more are looked for
+MAX_LETTERS = 600  # of one of them
 BRANCHES = ("Times", "tuple[int, ...]")  # of record.times, as pydantic calls them
 PLAIN_WORDS = {"model_type": "must be a table", "tuple_type": "must be a list"}
 
@@ -16,9 +19,15 @@ PLAIN_WORDS = {"model_type": "must be a table", "tuple_type": "must be a list"}
 def listed(mistakes: list[str]) -> str:
     """One mistake as it is; several with their number, a line each."""
     if len(mistakes) == 1:
-        return mistakes[0]
-    told = [*mistakes[:MAX_TOLD], *(["..."] if len(mistakes) > MAX_TOLD else [])]
+        return _shown(mistakes[0])
+    told = [*map(_shown, mistakes[:MAX_TOLD]), *(["..."] if len(mistakes) > MAX_TOLD else [])]
     return f"{len(mistakes)} mistakes\n" + "\n".join(f"  {m}" for m in told)
+
+
+def _shown(text: str) -> str:
+    """A mistake on one line, and not without end: keys and values are as some file has them."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain if len(plain) <= MAX_LETTERS else plain[: MAX_LETTERS - 4] + " ..."
 
 
 def collect(mistakes: list[str], model: type[BaseModel], values: Any, where: str) -> Any:
@@ -28,7 +37,8 @@ def collect(mistakes: list[str], model: type[BaseModel], values: Any, where: str
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
         inside = {p["loc"][:n] for p in problems if not _fits_no_branch(p) for n in range(len(p["loc"]))}
-        mistakes += [_sentence(model, p, where) for p in problems if not _fits_no_branch(p) or p["loc"][:-1] not in inside]
+        worth = (p for p in problems if not _fits_no_branch(p) or p["loc"][:-1] not in inside)
+        mistakes += [_sentence(model, p, where) for p in itertools.islice(worth, MAX_TOLD + 1)]
     return None
 
 

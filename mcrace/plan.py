@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcrace.errors import StudyError
+from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
 from mcrace.stages import STAGES
@@ -22,6 +24,7 @@ SHARD_SECONDS = 9.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
 EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
 MAX_SHARD = 4096
+SHARD_BYTES = 1 << 28  # of what is recorded of a shard's networks
 BATCH_BYTES = 1 << 26  # of networks that train together
 
 
@@ -86,12 +89,33 @@ def shard_size(config: Config) -> int:
     share = EARLY_SHARE if config.training.until else 1.0
     share *= 1 + sum(STAGES[name].work(config) for name in config.record.stages)
     seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
-    return int(min(MAX_SHARD, max(16, SHARD_SECONDS / seconds // 16 * 16)))
+    fitting = SHARD_BYTES // stored_bytes_per_network(config)
+    return int(min(MAX_SHARD, max(16, min(SHARD_SECONDS / seconds, fitting) // 16 * 16)))
 
 
 def batch_size(config: Config) -> int:
     """Networks that train together, a multiple of 16."""
     return int(min(1024, max(16, BATCH_BYTES // bytes_per_network(config) // 16 * 16)))
+
+
+def memory_here() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(study: Study, memory: int) -> None:
+    """Compare what the smallest batch of each cell takes with the memory of a machine, in bytes.
+
+    Raises
+    ------
+    StudyError
+        Naming the cells that do not fit.
+    """
+    needed = {c.name: 16 * (bytes_per_network(c.config) + stored_bytes_per_network(c.config)) for c in study.cells}
+    large = [f"cell {name}: the 16 networks that train together take {size / 1e9:,.1f} GB; this machine has {memory / 1e9:,.1f}"
+             for name, size in needed.items() if size > memory]
+    if large:
+        raise StudyError(listed(large))
 
 
 def stored_bytes_per_network(config: Config) -> int:
@@ -108,6 +132,9 @@ def stored_bytes_per_network(config: Config) -> int:
             total += entries * int(np.prod([sizes[s] for s in observable.dims])) * (4 if observable.dtype is int else 8)
     weights = {"none": 0, "ends": 2, "all": times}[config.record.weights]
     return total + 8 * weights * m * (d + 1)
+
+
+Ranges = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -145,16 +172,27 @@ class Share:
                 yield shard
 
 
-def shards_of(study: Study, cell: Cell, missing: list[tuple[int, int]], size: int | None, data: str,
-              versions: str = "") -> list[Shard]:
-    """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on."""
+def shards_of(
+    study: Study, cell: Cell, missing: Ranges, size: int | None, data: str, versions: str = ""
+) -> Iterator[Shard]:
+    """The shards that cover the missing seeds, cut at multiples of the size from the cell's first seed on, one by one."""
+    name, batch, plain = identity(cell.config, study.entropy), batch_size(cell.config), cell.config.plain()
+    for begin, end in cuts(cell, missing, size):
+        yield Shard(cell.name, name, plain, study.entropy, begin, end, batch, data, versions)
+
+
+def cuts(cell: Cell, missing: Ranges, size: int | None = None) -> Iterator[tuple[int, int]]:
+    """The ranges of seeds of the shards that cover the missing ones."""
     size = size or shard_size(cell.config)
-    name, batch = identity(cell.config, study.entropy), batch_size(cell.config)
-    found = []
     for begin, end in missing:
         here = begin
         while here < end:
             cut = min(end, cell.seeds.first + ((here - cell.seeds.first) // size + 1) * size)
-            found.append(Shard(cell.name, name, cell.config.plain(), study.entropy, here, cut, batch, data, versions))
+            yield here, cut
             here = cut
-    return found
+
+
+def shard_count(cell: Cell, missing: Ranges, size: int | None = None) -> int:
+    """How many shards `cuts` makes, without making them."""
+    size, first = size or shard_size(cell.config), cell.seeds.first
+    return sum((end - 1 - first) // size - (begin - first) // size + 1 for begin, end in missing)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from mcrace import store
 from mcrace.errors import ResultsError, nearest
+from mcrace.guard import check_group, plain_attributes
 from mcrace.study import Study, parse_study
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import xarray
 
 RESULTS = "results.h5"
+LOOKED_THROUGH = 1 << 26  # bytes: larger files are not compared with their seal unasked
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,46 @@ class CellResults:
     attributes: dict[str, Any]
 
     def __getitem__(self, variable: str) -> np.ndarray:
+        if variable not in self.variables:
+            raise ResultsError(f"{self.path}: cell {self.name} has no {variable!r}: {nearest(variable, self.variables)}")
         with store.opened(self.path) as file:
-            group = file["cells"][self.name]
-            if variable not in group:
-                raise ResultsError(f"{self.path}: cell {self.name} has no {variable!r}: {nearest(variable, group)}")
-            return store.read(group, variable, self.path)
+            return store.read(file["cells"][self.name], variable, self.path)
 
     def __contains__(self, variable: object) -> bool:
         return variable in self.variables
+
+    def rows(self, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
+        """All variables of some networks, by the seeds that are there, and no other row is read; no digest is compared."""
+        with store.opened(self.path) as file:
+            group = store.cell_group(file, self.name, self.path)
+            chosen: dict[int, dict[str, np.ndarray]] = {}
+            there = store.read(group, "seed", self.path)
+            variables = [(name, dims) for name, dims, _ in store.described(group) if group[name].dtype.kind != "O"]
+            for seed in np.intersect1d(there, seeds):
+                row = np.flatnonzero(there == seed)
+                chosen[int(seed)] = {name: group[name][row] if dims[:1] == ("seed",) else group[name][...]
+                                     for name, dims in variables}
+        return chosen
+
+    def digest(self, variable: str) -> str:
+        """What the file says is the digest of a variable."""
+        with store.opened(self.path) as file:
+            return file["cells"][self.name][variable].attrs["digest"]
+
+    def dims(self, variable: str) -> tuple[str, ...]:
+        """The names of the dimensions of a variable."""
+        return self._dims[variable]
+
+    @cached_property
+    def _dims(self) -> dict[str, tuple[str, ...]]:
+        with store.opened(self.path) as file:
+            return {name: dims for name, dims, _ in store.described(store.cell_group(file, self.name, self.path))}
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The names of all variables."""
         with store.opened(self.path) as file:
-            return tuple(file["cells"][self.name])
+            return tuple(store.cell_group(file, self.name, self.path))
 
     @cached_property
     def states(self) -> tuple[str, ...]:
@@ -78,12 +107,16 @@ class CellResults:
         return self["state_step"][:, self.states.index(state)]
 
     def to_xarray(self) -> xarray.Dataset:
-        """All variables with named dimensions and coordinates, in memory."""
+        """All variables with named dimensions and coordinates, in memory; each is compared with its digest."""
         import xarray
 
-        with xarray.open_dataset(self.path, group=f"cells/{self.name}", engine="h5netcdf") as data:
-            swept = [name for name in self.attributes.get("swept", "").split() if name in data]
-            return data.set_coords(["step", *swept]).load()
+        found = {}
+        with store.opened(self.path) as file:
+            group = store.cell_group(file, self.name, self.path)
+            for name, dims, notes in store.described(group):
+                found[name] = dims, store.read(group, name, self.path), notes
+        swept = [name for name in self.attributes.get("swept", "").split() if name in found]
+        return xarray.Dataset(found, attrs=self.attributes).set_coords(["step", *swept])
 
     def to_table(self) -> pandas.DataFrame:
         """One row a network: its seed, status, steps, and every observable without further dimensions."""
@@ -116,9 +149,7 @@ class Results:
         if name not in self.cells:
             raise ResultsError(f"{self.path}: no cell {name!r}: {nearest(name, self.cells)}")
         with store.opened(self.path) as file:
-            group = file["cells"][name]
-            store.check_attributes(group, self.path)
-            return CellResults(self.path, name, dict(group.attrs))
+            return CellResults(self.path, name, plain_attributes(store.cell_group(file, name, self.path)))
 
     def __iter__(self) -> Iterator[CellResults]:
         return (self.cell(name) for name in self.cells)
@@ -132,8 +163,9 @@ class Results:
         """The whole file as a tree of datasets, in memory."""
         import xarray
 
-        with xarray.open_datatree(self.path, engine="h5netcdf") as tree:
-            return tree.load()
+        tree = xarray.DataTree.from_dict({f"/cells/{cell.name}": cell.to_xarray() for cell in self})
+        tree.attrs = self.attributes
+        return tree
 
     def to_table(self) -> pandas.DataFrame:
         """One row a network, all cells below each other."""
@@ -142,12 +174,15 @@ class Results:
         return pandas.concat([cell.to_table() for cell in self], ignore_index=True)
 
 
-def open_results(path: str | Path) -> Results:
+def open_results(path: str | Path, check: bool | None = None) -> Results:
     """Open a results file, or that of a results directory.
 
     Parameters
     ----------
     path : str or Path
+    check : bool, optional
+        Whether all bytes are compared with the seal first; by default where they are few (64 MB).  Each dataset is compared
+        with its digest when it is read, in any case.
 
     Raises
     ------
@@ -156,10 +191,19 @@ def open_results(path: str | Path) -> Results:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / RESULTS
-    if path.is_file():
+        path = _merged(path)
+    if path.is_file() and (check or (check is None and path.stat().st_size <= LOOKED_THROUGH)):
         store.check_seal(path, needed=False)
     with store.opened(path) as file:
-        if "study" not in file.attrs or "cells" not in file:
+        if "study" not in file.attrs or not isinstance(file.get("cells"), h5py.Group):
             raise ResultsError(f"{path}: is a file of mcrace, but no results file")
-        return Results(path, dict(file.attrs), tuple(file["cells"]))
+        check_group(file["cells"], path)
+        return Results(path, plain_attributes(file), tuple(file["cells"]))
+
+
+def _merged(directory: Path) -> Path:
+    """The results file of a directory, or a sentence on how it comes to be."""
+    path = directory / RESULTS
+    if not path.exists() and (directory / "shards").is_dir():
+        raise ResultsError(f"{path}: no such file yet; mcrace merge {directory} writes it from the shards that are there")
+    return path

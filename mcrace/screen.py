@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from mcrace.directory import CellStatus, Work
+from mcrace.compare import Finding
+from mcrace.directory import Status, Work
 from mcrace.engine import Reporter
-from mcrace.estimate import Estimate
+from mcrace.estimate import Estimate, queue_jobs
 from mcrace.launch.scripts import clock
 from mcrace.predictions import Verdict
+from mcrace.repeat import Agreement, Verification
 from mcrace.results import Results
-from mcrace.study import Study
+from mcrace.store import Variable
 from mcrace.submission import Size, Submission
 from mcrace.wording import duration as _duration
 from mcrace.wording import interval as _interval
@@ -32,6 +36,7 @@ from mcrace.worker import Receipt
 
 COLOURS = {"supported": "green", "refuted": "red", "not discriminating": "yellow", "inconclusive": "yellow"}
 LOG_SECONDS = 10.0
+FAILURES_SHOWN = 10  # of each cell
 LOG_WIDTH = 120
 MOST_ROWS = 12  # cells in the live table
 ALL = "all"
@@ -41,8 +46,9 @@ if not console.is_terminal:
 
 
 def say(text: str) -> None:
-    """Print a sentence as it is."""
-    console.print(text, markup=False, soft_wrap=True)
+    """Print a sentence as it is, but for what would steer a terminal."""
+    plain = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    console.print(plain, markup=False, soft_wrap=True)
 
 
 class ProgressReporter(Reporter):
@@ -156,14 +162,19 @@ def show_results(results: Results) -> None:
         say(f"{cell.name}, by the kernel {cell.attributes['kernel']}: {', '.join(cell.variables)}")
 
 
-def show_status(study: Study, cells: list[CellStatus]) -> None:
-    """How far each cell is."""
-    table = Table(title=study.name, title_justify="left")
-    for name in ("cell", "role", "done", "missing"):
-        table.add_column(name, justify="right" if name in ("done", "missing") else "left")
-    for c in cells:
-        table.add_row(c.cell.name, c.cell.role, f"{c.done:,}", f"{c.missing:,}")
+def show_shard(path: Path, variables: dict[str, Variable], attributes: dict[str, Any]) -> None:
+    """What a shard says of itself, and what is in it; all of it has been compared with its digests."""
+    for key in ("identity", "first", "stop", "seconds", "date", "mcrace_version", "engine", "kernel", "versions", "cpu"):
+        say(f"{key:>15}  {attributes.get(key, '')}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("variable", "dimensions", "type", ""):
+        table.add_column(name, overflow="fold")
+    for name, v in variables.items():
+        sizes = ", ".join(f"{dim} {size}" for dim, size in zip(v.dims, v.values.shape))
+        kind = "text" if v.values.dtype.kind in "OU" else str(v.values.dtype)
+        table.add_row(name, sizes, kind, escape(str((v.attributes or {}).get("description", ""))))
     console.print(table)
+    say(f"{path}: a shard, and whole")
 
 
 def show_missing(work: Work) -> None:
@@ -201,8 +212,91 @@ def _summary(size: Size) -> str:
             f"time; {tasks} of {cores}, {clock(size.walltime)} and {_size(size.memory * 1e6)} each")
 
 
-def show_plan(estimates: list[Estimate]) -> None:
-    """What each cell would cost."""
+def show_agreements(found: list[Agreement]) -> None:
+    """Verdicts and estimates of a study beside those of its replication."""
+    table = Table(title="Replication", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("statistic", "before", "now", "verdict before", "verdict now", "agree"):
+        table.add_column(name, overflow="fold")
+    block = None
+    for a in found:
+        if (a.here.prediction, a.here.cell) != block:
+            block = a.here.prediction, a.here.cell
+            table.add_section()
+            table.add_row(f"[bold]{block[0]}[/bold] on {block[1]}")
+        before, now = (escape(f"{_number(v.estimate)} {_interval(v.low, v.high)}") for v in (a.there, a.here))
+        words = ["verdicts" if a.same_verdict else "VERDICTS DIFFER"]
+        words += [] if a.overlap is None else ["intervals" if a.overlap else "INTERVALS ARE DISJOINT"]
+        table.add_row(f"  {a.here.statistic}", before, now, a.there.verdict, a.here.verdict, ", ".join(words))
+    console.print(table)
+    same, known = sum(a.same_verdict for a in found), [a.overlap for a in found if a.overlap is not None]
+    say(f"{same} of {len(found)} verdicts agree; {sum(known)} of {len(known)} intervals overlap")
+
+
+def show_findings(found: list[Finding]) -> None:
+    """Whether two results files are the same, and where they are not."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("cell", "", "same?"):
+        table.add_column(name, overflow="fold")
+    cell = None
+    for f in found:
+        said = f.text or "same"
+        table.add_row("" if f.cell == cell else f.cell or "study", f.what, escape(f"{said}, {f.on}" if f.on else said))
+        cell = f.cell
+    console.print(table)
+    say("the same" if not any(f.text for f in found) else "not the same")
+
+
+def show_verification(found: Verification) -> None:
+    """What was compared, and what is not as it should be."""
+    for note in found.notes:
+        say(f"note: {note}")
+    for difference in found.differences:
+        say(difference)
+    what = f"{found.files:,} files and {found.networks:,} recomputed networks"
+    say(f"{what}: " + (f"{len(found.differences)} differences" if found.differences else "the same, bit for bit"))
+
+
+def show_status(status: Status, directory: Path) -> None:
+    """How far each cell is, how long the rest will take, and what to do about what failed."""
+    table = Table(title=status.study.name, title_justify="left")
+    for name in ("cell", "role", "done", "missing", "failed", "damaged"):
+        table.add_column(name, justify="left" if name in ("cell", "role") else "right")
+    for c in status.cells:
+        failed = sum(end - begin for begin, end in c.failed)
+        damaged = f"{c.damaged} shards" if c.damaged > 1 else f"{c.damaged} shard" if c.damaged else "0"
+        table.add_row(c.cell.name, c.cell.role, f"{c.done:,}", f"{c.missing:,}", f"{failed:,}", damaged)
+    console.print(table)
+    total = status.done + status.missing
+    share = math.floor(1000 * status.done / total) / 10  # 100 % is all of them
+    say(f"{status.done:,} of {total:,} networks, {share:g} %" + ("" if status.missing else ": all done"))
+    if status.missing and status.rate:
+        say(f"{status.rate:.3g} a second over {_duration(status.rate_seconds)}: "
+            f"{_duration(status.seconds_left)} left, if it goes on so")
+    if status.written:
+        ago = time.time() - status.written
+        say(f"last shard written {_duration(ago)} ago" if ago >= 0 else "last shard written in the future, by this clock")
+    for c in status.cells:
+        for (begin, end), why in list(c.failed.items())[:FAILURES_SHOWN]:
+            say(f"failed: {c.cell.name} seeds {begin}-{end - 1}: {why.splitlines()[0] if why else ''}")
+    if any(c.failed or c.damaged for c in status.cells):
+        say(f"mcrace run {directory} tries what failed once more, and computes what was damaged anew")
+    elif status.missing:
+        say(f"mcrace run {directory} computes what is missing")
+    if status.merged < status.done:
+        say(f"results.h5 holds {status.merged:,} of these networks; mcrace merge {directory} writes it anew")
+
+
+def plain_status(status: Status) -> list[dict[str, Any]]:
+    """How far each cell is, as JSON can hold it; the rate is that of all cells together."""
+    rate = status.rate or None
+    return [{"cell": c.cell.name, "done": c.done, "missing": c.missing, "damaged_shards": c.damaged,
+             "failed": [{"first": begin, "stop": end, "error": why} for (begin, end), why in c.failed.items()],
+             "networks_a_second": rate, "seconds_left": c.missing / rate if rate else 0.0 if not c.missing else None}
+            for c in status.cells]
+
+
+def show_plan(estimates: list[Estimate], cores: int, hours: float) -> None:
+    """What each cell would cost, and how many jobs of so many cores and hours that fills."""
     table = Table(title="If every network takes all its steps", title_justify="left")
     for name in ("cell", "role", "networks", "shards", "core time", "memory a worker", "disk at most"):
         table.add_column(name, justify="left" if name in ("cell", "role") else "right")
@@ -213,6 +307,8 @@ def show_plan(estimates: list[Estimate]) -> None:
     table.add_row("all", "", f"{sum(e.cell.seeds.count for e in estimates):,}", f"{sum(e.shards for e in estimates):,}",
                   _duration(total), "", _size(sum(e.stored_bytes for e in estimates)))
     console.print(table)
+    jobs = queue_jobs(estimates, cores, hours)
+    say(f"{total / 3600:,.3g} core hours; on a queue {jobs:,} job{'s' if jobs > 1 else ''} of {cores} cores and {hours:g} h")
 
 
 def plain_estimate(estimate: Estimate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HDF5: publish a file whole or not at all, read it back with every doubt, and merge shards into the results file.
+"""HDF5: publish a file whole or not at all, and read it back with every doubt.
 
 A shard is written under a temporary name, flushed to the disk, and renamed: what has a final name is complete.  Each
 dataset carries a digest of its values, and each group one of all attributes, since a checksum of HDF5's own guards
@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import h5py
 import numpy as np
 
 from mcrace.errors import McraceError, ResultsError
+from mcrace.guard import check_group, plain_attributes, texts
 
 FORMAT_VERSION = 1
 FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
@@ -29,6 +31,8 @@ CHUNK_BYTES = 1 << 20
 CACHE_BYTES = 4 << 20  # of each dataset: a chunk that the next shard goes on filling stays in memory
 BLOCK_BYTES = 1 << 20
 TEXT = h5py.string_dtype("utf-8")
+FOLDER_SEEDS = 10**6  # whose shards lie in one folder
+RANGE = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 SEAL = b"mcrace sha256 "
 SEAL_BYTES = len(SEAL) + hashlib.sha256().digest_size
 OWN = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "digest")  # attributes that belong to the format
@@ -52,7 +56,7 @@ class Variable:
 
 def digest(values: np.ndarray) -> str:
     """SHA-256 of the values with their type and shape."""
-    found = _hasher(values.dtype, values.shape)
+    found = hasher_of(values.dtype, values.shape)
     if values.dtype.kind in "OU":
         found.update(json.dumps([str(x) for x in values.reshape(-1)]).encode())
     else:
@@ -60,7 +64,7 @@ def digest(values: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def _hasher(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+def hasher_of(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
     kind = "text" if dtype.kind in "OU" else dtype.str
     return hashlib.sha256(f"{kind}{shape}".encode())
 
@@ -68,26 +72,41 @@ def _hasher(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
 @contextmanager
 def publish(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that appears under its name when it is complete and on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    with _temporary(path) as temporary:
         with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True, rdcc_nbytes=CACHE_BYTES) as file:
             yield file
         _seal(temporary)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def publish_text(path: Path, text: str) -> None:
     """A text file that appears whole or not at all."""
+    data = text.encode()
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def publish_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays in a file of NumPy's (npz, nothing pickled) that appears whole or not at all.
+
+    Raises
+    ------
+    ResultsError
+        If it cannot be written.
+    """
+    try:
+        with _temporary(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside a path for a file that takes the path's place when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -110,8 +129,8 @@ def _seal(path: Path) -> None:
         file.write(SEAL + hashlib.file_digest(file, "sha256").digest())
 
 
-def check_seal(path: Path, needed: bool = True) -> None:
-    """Compare all bytes of a file with its seal.
+def check_seal(path: Path, needed: bool = True) -> bool:
+    """Compare all bytes of a file with its seal; returns whether it has one.
 
     Parameters
     ----------
@@ -132,7 +151,7 @@ def check_seal(path: Path, needed: bool = True) -> None:
             if not seal.startswith(SEAL):
                 if needed:
                     raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
-                return
+                return False
             file.seek(0)
             found = hashlib.sha256()
             while left and (block := file.read(min(left, BLOCK_BYTES))):
@@ -144,6 +163,27 @@ def check_seal(path: Path, needed: bool = True) -> None:
         raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
     if seal != SEAL + found.digest():
         raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
+    return True
+
+
+def sealed_bytes(path: Path) -> bytes:
+    """All of a file but its seal, read once and compared with it; for shards, which fit into memory.
+
+    Raises
+    ------
+    ResultsError
+        If the file is truncated or damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror}") from None
+    body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
+    if not seal.startswith(SEAL):
+        raise ResultsError(f"{path}: is truncated, or no file of mcrace: there is no seal at its end")
+    if seal != SEAL + hashlib.sha256(body).digest():
+        raise ResultsError(f"{path}: is damaged: its bytes do not match the seal at its end")
+    return body
 
 
 def write_group(group: h5py.Group, variables: Mapping[str, Variable], attributes: Mapping[str, Any]) -> None:
@@ -183,7 +223,7 @@ def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 
 def _attributes_digest(group: h5py.Group) -> str:
-    plain: dict[str, Any] = {"": {k: str(v) for k, v in group.attrs.items() if k != "attributes_digest"}}
+    plain: dict[str, Any] = {"": {k: str(v) for k, v in plain_attributes(group, ("attributes_digest",)).items()}}
     for name, data in group.items():
         if isinstance(data, h5py.Dataset):
             plain[name] = [_dims(name, data), data.attrs["digest"], {k: str(v) for k, v in _notes(data).items()}]
@@ -197,7 +237,7 @@ def _dims(name: str, data: h5py.Dataset) -> tuple[str, ...]:
 
 def _notes(data: h5py.Dataset) -> dict[str, Any]:
     """The attributes of a dataset that are not the format's own."""
-    return {k: v for k, v in data.attrs.items() if k not in OWN}
+    return plain_attributes(data, OWN)
 
 
 def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = None) -> None:
@@ -219,6 +259,13 @@ def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = 
         data.attrs["digest"] = digest(values)
 
 
+def described(group: h5py.Group) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
+    """The name, dimensions and attributes of each dataset of a group."""
+    for name, data in group.items():
+        if isinstance(data, h5py.Dataset):
+            yield name, _dims(name, data), _notes(data)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """A file of ours, for reading.
@@ -237,6 +284,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
                 raise ResultsError(f"{path}: is an HDF5 file, but not one of mcrace")
             if version != FORMAT_VERSION:
                 raise ResultsError(f"{path}: has format version {version}; this mcrace reads version {FORMAT_VERSION}")
+            check_group(file, path, named=False)
             check_attributes(file, path)
             yield file
     except McraceError:
@@ -251,6 +299,14 @@ def _why(error: Exception) -> str:
             else f"cannot be read: {text}")
 
 
+def cell_group(file: h5py.File, name: str, path: Path) -> h5py.Group:
+    """The group of a cell in a results file, after a look at what it holds and at the digest of its attributes."""
+    found = file["cells"][name]
+    check_group(found, path)
+    check_attributes(found, path)
+    return found
+
+
 def check_attributes(group: h5py.Group, path: Path) -> None:
     """Compare the attributes of a group and of its datasets with their digest.
 
@@ -261,6 +317,8 @@ def check_attributes(group: h5py.Group, path: Path) -> None:
     """
     try:
         right = group.attrs["attributes_digest"] == _attributes_digest(group)
+    except McraceError:
+        raise
     except Exception:  # as above
         right = False
     if not right:
@@ -278,7 +336,7 @@ def read(group: h5py.Group, name: str, path: Path) -> np.ndarray:
     where = f"{path}: {group.name.rstrip('/')}/{name}"
     try:
         data = group[name]
-        values = np.asarray(data.asstr()[...] if h5py.check_string_dtype(data.dtype) else data[...])
+        values = texts(data) if h5py.check_string_dtype(data.dtype) else np.asarray(data[...])
         right = data.attrs["digest"] == digest(values)
     except Exception as error:  # as above
         raise ResultsError(f"{where} cannot be read: {error}") from None
@@ -291,23 +349,33 @@ def read(group: h5py.Group, name: str, path: Path) -> np.ndarray:
 
 
 def shard_path(directory: Path, identity: str, first: int, stop: int) -> Path:
-    """Where the shard of seeds first ... stop-1 of a cell lies."""
-    return directory / "shards" / identity[:20] / f"{first}-{stop}.h5"
-
-
-def stored_ranges(directory: Path, identity: str) -> list[tuple[int, int]]:
-    """The ranges of seeds of a cell that have a shard, in order."""
-    found = []
+    """Where the shard of seeds first ... stop-1 of a cell lies: from a million seeds on, a folder for each million."""
     folder = directory / "shards" / identity[:20]
-    try:
-        names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    for name in names:
-        first, dash, stop = name.removesuffix(".h5").partition("-")
-        if name.endswith(".h5") and dash and first.isdigit() and stop.isdigit():
-            found.append((int(first), int(stop)))
+    return (folder / str(first // FOLDER_SEEDS) if first >= FOLDER_SEEDS else folder) / f"{first}-{stop}.h5"
+
+
+def stored_ranges(directory: Path, identity: str, suffix: str = ".h5") -> list[tuple[int, int]]:
+    """The ranges of seeds of a cell that have a shard, in order; other suffixes: `.damaged`, `.failed`."""
+    found, folders = [], [directory / "shards" / identity[:20]]
+    for folder in folders:
+        try:
+            entries = os.listdir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name in entries:
+            first, dash, stop = name.removesuffix(suffix).partition("-")
+            if not dash and name.isascii() and name.isdigit():
+                folders.append(folder / name)
+            elif name.endswith(suffix) and RANGE.fullmatch(name.removesuffix(suffix)):
+                found.append((int(first), int(stop)))
     return sorted(found)
+
+
+def written(directory: Path, identity: str) -> Iterator[tuple[float, int]]:
+    """When each shard of a cell was written, in seconds since 1970, and how many networks it holds."""
+    for first, stop in stored_ranges(directory, identity):
+        with suppress(FileNotFoundError):  # set aside at this moment
+            yield os.stat(shard_path(directory, identity, first, stop)).st_mtime, stop - first
 
 
 def missing_ranges(directory: Path, identity: str, first: int, stop: int) -> list[tuple[int, int]]:
@@ -330,8 +398,31 @@ def write_shard(path: Path, variables: Mapping[str, Variable], attributes: Mappi
         write_group(file, variables, {"format_version": FORMAT_VERSION, **attributes})
 
 
-def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str, Any]]:
-    """All variables and attributes of a shard.
+def note_failure(path: Path, error: str) -> None:
+    """Leave a note where a shard should be, with what went wrong; an empty error takes it away."""
+    note = path.with_suffix(".failed")
+    with suppress(OSError):  # a full disk: the run itself says what failed
+        if error:
+            publish_text(note, error + "\n")
+        elif note.exists():
+            note.unlink()
+
+
+def failure(path: Path) -> str:
+    """What a note says of a shard that failed."""
+    try:
+        return path.with_suffix(".failed").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # taken away at this moment
+        return ""
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file has the name of a shard."""
+    return path.suffix == ".h5" and RANGE.fullmatch(path.stem) is not None
+
+
+def read_shard(path: Path, identity: str | None = None) -> tuple[dict[str, Variable], dict[str, Any]]:
+    """All variables and attributes of a shard; of any cell, if no identity is given.
 
     Raises
     ------
@@ -340,66 +431,7 @@ def read_shard(path: Path, identity: str) -> tuple[dict[str, Variable], dict[str
     """
     check_seal(path)
     with opened(path) as file:
-        if file.attrs["identity"] != identity:
+        check_group(file, path)
+        if identity not in (None, file.attrs["identity"]):
             raise ResultsError(f"{path}: belongs to another cell")
-        variables = {n: Variable(_dims(n, data), read(file, n, path), _notes(data)) for n, data in file.items()}
-        return variables, dict(file.attrs)
-
-
-def merge_cell(group: h5py.Group, directory: Path, identity: str, first: int, stop: int) -> list[dict[str, Any]]:
-    """Write the variables of a cell over all its seeds that are there, shard by shard; one shard is in memory at a time.
-
-    Returns
-    -------
-    list of dict
-        The attributes of the shards.
-
-    Raises
-    ------
-    ResultsError
-        If shards are damaged: they are set aside, so that running again computes them anew.
-    """
-    pieces = list(_pieces(directory, identity, first, stop))
-    seeds = sum(rows.stop - rows.start for _, rows in pieces)
-    sources: list[dict[str, Any]] = []
-    damaged: list[str] = []
-    hashers: dict[str, Any] = {}
-    here = 0
-    for path, rows in pieces:
-        try:
-            variables, attributes = read_shard(path, identity)
-        except ResultsError as error:
-            os.replace(path, path.with_suffix(".damaged"))
-            damaged.append(str(error))
-            continue
-        if not sources:
-            write_variables(group, variables, seeds)
-            of_seeds = [n for n, v in variables.items() if v.dims[:1] == ("seed",)]
-            hashers = {n: _hasher(group[n].dtype, group[n].shape) for n in of_seeds}
-        for name, hasher in hashers.items():
-            values = np.ascontiguousarray(variables[name].values[rows])
-            group[name][here : here + len(values)] = values
-            hasher.update(values.tobytes())
-        sources.append(attributes)
-        here += rows.stop - rows.start
-    _complain(damaged)
-    for name, hasher in hashers.items():
-        group[name].attrs["digest"] = hasher.hexdigest()
-    return sources
-
-
-def _pieces(directory: Path, identity: str, first: int, stop: int) -> Iterator[tuple[Path, slice]]:
-    """The shards that hold seeds first ... stop-1, with the rows of each that no shard before it holds."""
-    here = first
-    for begin, end in stored_ranges(directory, identity):
-        if end > here and begin < stop:
-            yield shard_path(directory, identity, begin, end), slice(max(here, begin) - begin, min(end, stop) - begin)
-            here = end
-
-
-def _complain(damaged: list[str]) -> None:
-    if len(damaged) == 1:
-        raise ResultsError(f"{damaged[0]}; it is set aside, and running again computes it anew")
-    if damaged:
-        listed = "\n".join(f"  {d}" for d in damaged)
-        raise ResultsError(f"{len(damaged)} shards are set aside, and running again computes them anew\n{listed}")
+        return {n: Variable(dims, read(file, n, path), notes) for n, dims, notes in described(file)}, plain_attributes(file)

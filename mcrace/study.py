@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from mcrace.errors import StudyError, nearest
-from mcrace.mistakes import collect, listed, validated
+from mcrace.mistakes import MAX_COUNTED, collect, listed, validated
+from mcrace.rewriting import added, replaced
 from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
 from mcrace.tasks import TASKS, Files, FromFile, Task
@@ -22,6 +23,9 @@ from mcrace.tasks import TASKS, Files, FromFile, Task
 STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+DEEP_KEY = re.compile(rf"(?<![\w-])(?:{PART}\.[ \t]*+){{{MAX_DEPTH}}}{PART}")
+MAX_EXPANDED = 30_000_000  # letters of the tables of all cells
 
 
 class Seeds(Section):
@@ -236,9 +240,25 @@ class Study:
         raise StudyError(f"no cell {name!r}: {nearest(name, (c.name for c in self.cells))}")
 
     def with_seeds(self, count: int) -> Study:
-        """The same with another number of seeds."""
+        """The same with another number of seeds, in its text too."""
         seeds = validated(Seeds, {"first": self.seeds.first, "count": count}, "study.seeds")
-        return replace(self, seeds=seeds, cells=tuple(replace(c, seeds=seeds) for c in self.cells))
+        table = isinstance(tomllib.loads(self.text)["study"]["seeds"], dict)
+        text = replaced(self.text, ("study", "seeds", "count") if table else ("study", "seeds"), count)
+        return replace(self, seeds=seeds, cells=tuple(replace(c, seeds=seeds) for c in self.cells), text=text)
+
+    def with_entropy(self, entropy: int, same_data: bool = False) -> Study:
+        """The same study from other random numbers, in its text too; `same_data`: the samples stay as they are.
+
+        Points of ``[sweep.random]`` are drawn anew.
+        """
+        text = replaced(self.text, ("study", "entropy"), entropy)
+        return parse_study(added(text, ("task", "data_entropy"), self.data_entropy) if same_data else text)
+
+    @property
+    def data_entropy(self) -> int:
+        """Root of the streams of data and labels, but for cells that have their own."""
+        kept = tomllib.loads(self.text)["task"].get("data_entropy")
+        return self.entropy if kept is None else kept
 
 
 def load_study(path: str | Path) -> Study:
@@ -296,20 +316,29 @@ def parse_study(text: str, folder: str | Path = ".") -> Study:
     ... ''').cells[0].config.network.hidden
     (5,)
     """
+    if DEEP_KEY.search(text):  # for which the parser takes quadratic time
+        raise StudyError(f"a key has more than {MAX_DEPTH} parts")
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise StudyError(f"not valid TOML: {error}") from None
     if _depth(raw) > MAX_DEPTH:
         raise StudyError(f"tables and lists are nested more than {MAX_DEPTH} deep")
-    mistakes: list[str] = [f"{key}: unknown table: {nearest(key, TABLES)}" for key in raw if key not in TABLES]
+    unknown = [key for key in raw if key not in TABLES]
+    mistakes: list[str] = [f"{key}: unknown table: {nearest(key[:100], TABLES)}" for key in unknown[:MAX_COUNTED]]
     mistakes += [f"{key}: must be a table [{key}]" for key in TABLES[:-1] if not isinstance(raw.get(key, {}), dict)]
     raw = {key: value for key, value in raw.items() if key == "cells" or isinstance(value, dict)}
     heading = collect(mistakes, Heading, raw.get("study", {}), "study")
     base = {part: raw.get(part, {}) for part in SECTIONS}
     files = Files(Path(folder), raw.get("files", {}))
     cells = []
+    room = MAX_EXPANDED // (1 + len(repr(base)))
     for name, overrides in variations(raw, heading.entropy if heading else 0, mistakes):
+        room -= 1
+        if room < 0:
+            mistakes.append(f"the cells together are too long: {MAX_EXPANDED:,} letters at most; make fewer, or shorter tables")
+        if len(mistakes) > MAX_COUNTED or room < 0:
+            break
         config = _resolve(base, overrides, name, files, mistakes)
         if config and heading:
             cells.append(Cell(name, config, heading.seeds, swept=overrides))

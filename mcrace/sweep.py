@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from mcrace.errors import nearest
 from mcrace.seeds import generator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=,+_.-]{0,99}")
 MAX_CELLS = 10_000
+MAX_DRAWN = 1_000_000
 HALF_STEP = "+half-step"
 
 
@@ -39,6 +39,9 @@ def variations(raw: dict[str, Any], entropy: int, mistakes: list[str]) -> Iterat
     cells = raw.get("cells", [])
     if not isinstance(cells, list) or any(not isinstance(c, dict) for c in cells):
         mistakes.append("cells: each is a table of its own, [[cells]]")
+        return
+    if len(names) + len(cells) > MAX_CELLS:
+        mistakes.append(f"cells: {len(names) + len(cells):,} in all, with those of the sweep; {MAX_CELLS:,} at most")
         return
     for number, cell in enumerate(cells):
         overrides = flat({k: v for k, v in cell.items() if k != "name"})
@@ -89,7 +92,7 @@ def _sweep(sweep: dict[str, Any], entropy: int, mistakes: list[str]) -> Iterator
         axes.append([dict(zip(together, row)) for row in zip(*together.values())])
     if draws:
         axes.append(_random_draws(draws, entropy, mistakes))
-    if np.prod([len(a) for a in axes], dtype=float) > MAX_CELLS:
+    if math.prod(len(a) for a in axes) > MAX_CELLS:
         mistakes.append(f"sweep: makes more than {MAX_CELLS:,} cells")
         return
     for row in itertools.product(*axes):
@@ -107,6 +110,9 @@ def _random_draws(table: dict[str, Any], entropy: int, mistakes: list[str]) -> l
         if not numbers or span["low"] >= span["high"] or (span.get("log") and span["low"] <= 0):
             mistakes.append(f"sweep.random: {key}: needs {{ low, high }} with low < high, and log = true where low > 0")
             return []
+    if count * len(ranges) > MAX_DRAWN:
+        mistakes.append(f"sweep.random: draws {count * len(ranges):,} numbers; {MAX_DRAWN:,} at most")
+        return []
     uniform = generator(entropy, "sweep").random((count, len(ranges)))
     rows = []
     for row in uniform:

@@ -23,7 +23,8 @@ import mcrace
 from mcrace import interrupt, store
 from mcrace.predictions.base import Control, Verdict
 
-COMMANDS = ("run", "submit", "plan", "status", "test", "show", "merge", "list")
+COMMANDS = ("run", "submit", "plan", "status", "test", "report", "show", "merge", "list", "diff", "extend", "replicate",
+            "verify", "export", "bench")
 KEYS = {"prediction", "cell", "statistic", "estimate", "low", "high", "p", "margin", "control", "verdict"}
 DIGITS = studies.race(4).replace('kind = "gaussian"', 'kind = "digits"\nclasses = [3, 8]').replace("dimension = 5\n", "")
 

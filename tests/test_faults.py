@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ import h5py
 import numpy as np
 import pytest
 import studies
-from studies import assert_same_data, finish, running, shards_of, wait_until
+from studies import assert_same_data, finish, running, shards_of, tree, wait_until
 
 import mcrace
 from mcrace import store
+from mcrace.directory import set_damaged_aside, status, study_of, survey
 from mcrace.errors import ResultsError
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+KILLS = int(os.environ.get("MCRACE_KILLS", "20"))
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600 + 30 * KILLS)]
 
 
 def intact(directory: Path, before: dict[Path, bytes]) -> dict[Path, bytes]:
@@ -40,15 +43,20 @@ def wait_for_shards(directory: Path, count: int, process: subprocess.Popen) -> b
     return wait_until(lambda: process.poll() is not None or len(shards_of(directory)) >= count)
 
 
-def test_twenty_kills(reference, tmp_path, study_file):
-    """At random moments: some by the clock, from the start of Python on, some by the number of shards."""
+def test_many_kills(reference, tmp_path, study_file):
+    """MCRACE_KILLS of them, 20 by default, at random moments: some by the clock, from the start of Python on, some by the
+    number of shards.  A shard that was seen once stays as it is to the end.
+    """
     directory = tmp_path / "run"
     arguments = "run", study_file(studies.race()), "-o", directory, "--shard-size", 2
     rng = np.random.default_rng(20)
     published: dict[Path, bytes] = {}
     kills = 0
-    for turn in range(20):
+    for turn in range(KILLS):
         workers = 2 * (turn % 4 == 3)
+        if len(published) >= 60:  # all that there is: from the start again, so that each kill finds something to do
+            shutil.rmtree(directory)
+            published = {}
         with running(*arguments, "--workers", workers) as process:
             if turn % 2:
                 wait_for_shards(directory, len(published) + int(rng.integers(0, 6)), process)
@@ -59,8 +67,7 @@ def test_twenty_kills(reference, tmp_path, study_file):
             process.kill()
             process.wait()
         published = intact(directory, published)
-    assert kills >= 10
-    assert len(published) > 10
+    assert kills >= KILLS // 2
     assert finish(*arguments, "--workers", 2, "--quiet").returncode == 0
     intact(directory, published)
     assert_same_data(directory, reference.path)
@@ -100,6 +107,39 @@ def test_killed_workers(reference, tmp_path, study_file):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert_same_data(directory, reference.path)
+
+
+POISONOUS = """
+import os, signal, sys
+import mcrace
+from mcrace.launch import dask_cluster
+
+def poisonous(shard, directory):
+    from mcrace.worker import run_shard
+    poisoned = shard.cell == "lazy" and shard.first == 10
+    return os.kill(os.getpid(), signal.SIGKILL) if poisoned else run_shard(shard, directory)
+
+dask_cluster.run_shard = poisonous
+try:
+    mcrace.run(mcrace.load_study(sys.argv[1]), sys.argv[2], workers=2, shard_size=10)
+except mcrace.ShardError as error:
+    print(error)
+"""
+
+
+def test_a_shard_that_kills_its_worker_again_and_again(reference, tmp_path, study_file):
+    """The others are computed, and this one is named; once it is cured, it alone is missing."""
+    where = tmp_path / "run"
+    done = finish(study_file(studies.race()), where, command=[sys.executable, "-c", POISONOUS])
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout
+    assert said.startswith("1 of 12 shards failed; run again to try them once more\n  lazy seeds 10-19: KilledWorker")
+    assert len(shards_of(where)) == 11
+    lazy = status(where).cells[1]
+    assert (lazy.cell.name, lazy.missing, list(lazy.failed)) == ("lazy", 10, [(10, 20)])
+    mcrace.run(where, workers=0)
+    assert status(where).cells[1].failed == {}
+    assert_same_data(where, reference.path)
 
 
 def test_two_at_once(reference, tmp_path, study_file):
@@ -188,6 +228,40 @@ def test_a_flipped_bit_in_each_dataset(shard, tmp_path):
             assert f"/{name} cannot be read" in said or f"/{name} is damaged" in said
 
 
+def test_a_flipped_bit_in_each_dataset_is_computed_anew(reference, tmp_path, command):
+    """On request: every shard is looked at, though the results file is there and right."""
+    directory = tmp_path / "run"
+    shutil.copytree(reference.path.parent, directory)
+    (shard, whole), *_ = shards_of(directory).items()
+    with h5py.File(shard) as file:
+        places = [stored_at(data)[0] for data in file.values() if data.dtype.kind != "O"]
+        places.append(whole.find(file.attrs["versions"].encode()))
+    assert len(places) > 10
+    work = survey(study_of(directory), directory)
+    for place in places:
+        shard.write_bytes(flipped(whole, place))
+        said: list[str] = []
+        assert set_damaged_aside(work, said.append)
+        assert said == [f"{shard}: is damaged: its bytes do not match the seal at its end; it is set aside"]
+        assert not shard.exists()
+    shard.write_bytes(flipped(whole, places[0]))
+    assert command("run", directory, "--workers", 0, "-q").code == 0  # the results are there: nothing is looked at
+    assert shard.read_bytes() == flipped(whole, places[0])
+    answer = command("run", directory, "--workers", 0, "--check")
+    assert answer.code == 0
+    assert f"{shard}: is damaged: its bytes do not match the seal at its end; it is set aside" in answer.out
+    store.check_seal(shard)
+    assert_same_data(directory, reference.path)
+    assert_same_shard(shard, whole, tmp_path)
+
+
+def assert_same_shard(path: Path, whole: bytes, tmp_path: Path) -> None:
+    """The values of a shard are those of another's bytes."""
+    (tmp_path / "other.h5").write_bytes(whole)
+    (one, _), (other, _) = store.read_shard(path), store.read_shard(tmp_path / "other.h5")
+    assert {n: store.digest(v.values) for n, v in one.items()} == {n: store.digest(v.values) for n, v in other.items()}
+
+
 def test_a_flipped_bit_in_each_attribute(shard, tmp_path):
     """Texts are found by their bytes, which may be in the file more than once."""
     path, identity = shard
@@ -242,3 +316,64 @@ def test_full_disk(reference, study_file, small_disk, workers):
     assert finish(*arguments, "--workers", 0).returncode == 0
     intact(small_disk / "run", published)
     assert_same_data(small_disk / "run", reference.path)
+
+
+# ------------------------------------------------------------------------------------------------- others
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no command mount")
+def test_a_directory_that_can_only_be_read(reference, study_file, small_disk, tmp_path):
+    """Each command that writes says so in a sentence, and those that read work."""
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    shutil.copytree(reference.path.parent, small_disk / "run")
+    next(iter(shards_of(small_disk / "run"))).unlink()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    before = tree(small_disk)
+    study = study_file(studies.race())
+    for arguments in (("run", study, "-o", small_disk / "run", "--workers", 0), ("run", study, "-o", small_disk / "new"),
+                      ("merge", small_disk / "run"), ("extend", small_disk / "run", "--more", 2, "--workers", 0),
+                      ("export", small_disk / "run", "--cell", "main", "--seed", 1, "-o", small_disk / "n.npz")):
+        said = finish(*arguments)
+        assert said.returncode in (1, 2), said
+        assert "Read-only file system" in said.stderr
+        assert "Traceback" not in said.stderr
+        assert said.stderr.count("\n") == 1, said.stderr
+    for arguments in (("status", small_disk / "run"), ("show", small_disk / "run"), ("verify", small_disk / "run")):
+        assert finish(*arguments).returncode == 0
+    assert tree(small_disk) == before
+
+
+@pytest.mark.parametrize("years", [-60, -1, 1, 60])
+def test_a_clock_that_jumps(reference, tmp_path, command, years):
+    """Times of files are shown, and nothing hangs on them."""
+    directory = tmp_path / "run"
+    shutil.copytree(reference.path.parent, directory)
+    first, *others = shards_of(directory)
+    first.unlink()
+    for k, path in enumerate([*others, directory / "results.h5", directory / "study.toml"]):
+        at = time.time() + years * 365 * 86400 * (k % 2)
+        os.utime(path, (at, at))
+    answer = command("status", directory)
+    assert answer.code == 0
+    assert "40 " in answer.out
+    assert ("in the future" in answer.out) == (years > 0)
+    kept = shards_of(directory)
+    assert command("run", directory, "--workers", 0, "-q").code == 0
+    assert {path: shards_of(directory)[path] for path in kept} == kept
+    assert_same_data(directory, reference.path)
+
+
+def test_a_stale_temporary_file_of_this_very_process(reference, tmp_path, command):
+    """Its number may come again after a restart of the machine: names of temporary files are random too."""
+    directory = tmp_path / "run"
+    shutil.copytree(reference.path.parent, directory)
+    first, *_ = shards_of(directory)
+    first.unlink()
+    (directory / "results.h5").unlink()
+    ending = f"{os.getpid()}-00000000.tmp"
+    stale = [first.with_name(f".{first.name}.{ending}"), directory / f".results.h5.{ending}"]
+    for path in stale:
+        path.write_bytes(b"half")
+    assert command("run", directory, "--workers", 0, "-q").code == 0
+    assert_same_data(directory, reference.path)
+    assert all(path.read_bytes() == b"half" for path in stale)

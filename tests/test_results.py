@@ -15,8 +15,9 @@ import studies
 import mcrace
 from mcrace import store
 from mcrace.completion import complete
-from mcrace.directory import merge, survey
+from mcrace.directory import survey
 from mcrace.errors import ResultsError
+from mcrace.merging import merge
 
 xarray = pytest.importorskip("xarray")
 

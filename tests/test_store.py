@@ -14,7 +14,7 @@ import pytest
 import studies
 
 import mcrace
-from mcrace import store, worker
+from mcrace import merging, store, worker
 from mcrace.errors import ResultsError
 from mcrace.store import Variable
 
@@ -301,7 +301,8 @@ def test_overlapping_shards_are_merged_once(tmp_path):
     for first, stop in ((0, 8), (0, 3), (5, 12), (6, 9), (15, 20)):
         shard(first, stop)
     with store.publish(tmp_path / "merged.h5") as file:
-        sources = store.merge_cell(file, tmp_path, "abc", 2, 17)
+        pieces = [(path, rows) for path, _, rows in merging._pieces(tmp_path, "abc", 2, 17)]
+        merging.merge_cell(file, "abc", pieces)
         store.write_attributes(file, {"format_version": store.FORMAT_VERSION})
     seeds = [*range(2, 12), 15, 16]
     with store.opened(tmp_path / "merged.h5") as merged:
@@ -309,7 +310,7 @@ def test_overlapping_shards_are_merged_once(tmp_path):
     assert found["seed"].tolist() == seeds
     assert found["x"][:, 1].tolist() == [s**2 for s in seeds]
     assert found["two"].tolist() == [1, 2]
-    assert len(sources) == 4
+    assert len(pieces) == 4
 
 
 # ------------------------------------------------------------------------------------------------- in a run

@@ -37,6 +37,8 @@ class Task(Section):
         "unit-rms", description="one factor, so that the mean of |x|² is 1, or a factor for each sample, so that |x| is 1")
     permute_labels: bool = Field(False, description="shuffle the labels among the samples; not those of test samples")
     loss: Literal["mse", "logistic"] = "logistic"
+    data_entropy: int | None = Field(None, ge=0, lt=2**63, description="root of the streams of data and labels, "
+                                                                      "instead of study.entropy")
 
     version: ClassVar[int] = 1
     places: ClassVar[tuple[str, ...]] = ()  # options that say where data lie, and so decide no number
@@ -77,6 +79,7 @@ class Task(Section):
         X : array [network, sample, input], or [sample, input] where they are shared
         y : array [network, sample], or [sample]
         """
+        entropy = entropy if self.data_entropy is None else self.data_entropy
         return self._of_each(networks, self.samples, lambda network: self._training(pool, entropy, network)[:2])
 
     def test_samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
@@ -96,6 +99,7 @@ class Task(Section):
         """
         if not self.test_samples:
             raise StudyError("task.test_samples: is 0, so there is nothing to test on")
+        entropy = entropy if self.data_entropy is None else self.data_entropy
 
         def test(network: int) -> Drawn:
             *_, preparation = self._training(pool, entropy, network)
