@@ -38,6 +38,14 @@ class Balancedness(Prediction):
     """
 
     options = BalancednessOptions
+    law = ("|w|² - v² = const under the flow\n"
+           "|w|² - v² grows by η²(v²|D|² - (w·D)²) at a step")
+    meaning = {
+        "supported": "What |w|² - v² drifts by is what the finite step adds and no more, so that the flow "
+                     "conserves it; in the control it does not stay.",
+        "refuted": "|w|² - v² drifts in another way than the finite step explains: it is not conserved here,"
+                   " or the step is too large.",
+    }
 
     def needs(self, options: BalancednessOptions) -> Needs:
         return Needs(("balancedness@start", f"balancedness@{EARLY}", "input_norm@start", "balance_drift",

@@ -33,6 +33,13 @@ class Capacity(Prediction):
     """
 
     options = CapacityOptions
+    law = "K_merge(small start) ≤ ½ K_merge(lazy)"
+    meaning = {
+        "supported": "Small starts leave a network that a few neurons can stand for, and lazy ones do not: "
+                     "training has fitted capacity to the task.",
+        "refuted": "Small starts need about as many different neurons as lazy ones, so training has not "
+                   "fitted capacity to the task in this way.",
+    }
 
     def needs(self, options: CapacityOptions) -> Needs:
         return Needs((*(f"{curve}@{END}" for curve in CURVES), "zero_loss@start"))

@@ -50,6 +50,12 @@ class EarlyPhase(Prediction):
 
     options = EarlyPhaseOptions
     across = True
+    meaning = {
+        "supported": "Neurons align in silence: the loss begins to drop later the smaller the start, as "
+                     "log(1/scale), while alignment keeps its time.",
+        "refuted": "The loss does not wait for the smaller start, or alignment does, in the way that the law"
+                   " says.",
+    }
 
     def needs(self, options: EarlyPhaseOptions) -> Needs:
         return Needs((*NEEDED, "drift_norm@onset", "norm_product@onset"))

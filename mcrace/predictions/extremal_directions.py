@@ -37,6 +37,12 @@ class ExtremalDirections(Prediction):
     """
 
     options = ExtremalOptions
+    meaning = {
+        "supported": "When the loss begins to drop, the norm is held by neurons near the extremal directions "
+                     "of the data, which the data alone decide.",
+        "refuted": "When the loss begins to drop, much of the norm is held by neurons that are near no "
+                   "extremal direction of the data.",
+    }
 
     def needs(self, options: ExtremalOptions) -> Needs:
         at_onset = ("extremal_share", "extremal_share_permuted", "clusters_95_wide")

@@ -34,6 +34,12 @@ class FixedGateRace(Prediction):
     """
 
     options = FixedGateOptions
+    meaning = {
+        "supported": "Growth up to the onset follows from the start alone by the closed form, as if no gate "
+                     "had changed.",
+        "refuted": "Growth up to the onset departs from the closed form: gates or residuals change too much "
+                   "for the start alone to decide it.",
+    }
 
     def needs(self, options: FixedGateOptions) -> Needs:
         start = ("input_norm", "output_weight", "drift_norm", "cosine", "drift_norm_permuted", "cosine_permuted")

@@ -31,6 +31,12 @@ class GrowthLaw(Prediction):
     """
 
     options = GrowthOptions
+    meaning = {
+        "supported": "Each neuron grows at the rate that its own alignment says, to the precision of the "
+                     "numbers: the engine follows the flow.",
+        "refuted": "Neurons grow at another rate than their alignment says; either this training is no plain"
+                   " descent, or the engine is wrong.",
+    }
 
     def needs(self, options: GrowthOptions) -> Needs:
         names = ("growth", "input_norm", "output_weight", "drift_norm", "cosine", "drift_norm_permuted", "cosine_permuted")

@@ -39,6 +39,12 @@ class LotteryTicket(Prediction):
     """
 
     options = TicketOptions
+    meaning = {
+        "supported": "Tickets can be told before training: how early a part of a network learns follows from "
+                     "its handicaps, and only on the labels they are for.",
+        "refuted": "How early a part of a network learns does not follow from its handicaps with the slope "
+                   "that the law says.",
+    }
 
     def needs(self, options: TicketOptions) -> Needs:
         return Needs((), stages=("tickets",))

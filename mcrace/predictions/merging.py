@@ -34,6 +34,14 @@ class Merging(Prediction):
     """
 
     options = MergingOptions
+    law = ("L(merged to 10) - L ≤ 0.01 L_0\n"
+           "w = Σ|v_a|w_a,  v = unit(Σ|w_a|v_a) for each cluster")
+    meaning = {
+        "supported": "Ten merged neurons say the same as all of them, and in lazy networks they do not: "
+                     "neurons of one cluster are equivalent.",
+        "refuted": "Merging to ten neurons costs loss, or costs as little in lazy networks, so that being "
+                   "alike is not what training from small starts brings.",
+    }
 
     def needs(self, options: MergingOptions) -> Needs:
         return Needs((f"merge_curve@{AT}", f"random_merge_curve@{AT}", f"clusters_95@{AT}", "zero_loss@start"))

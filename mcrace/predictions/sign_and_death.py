@@ -39,6 +39,13 @@ class SignAndDeath(Prediction):
 
     options = SignOptions
     across = True
+    law = "sign(v) flips  ⇔  cos δ_0 < -|v_0|/|w_0|"
+    meaning = {
+        "supported": "Output weights change their sign where the start says so and nowhere else, and dead "
+                     "neurons stay where they are.",
+        "refuted": "Output weights change sign where the start does not say so, or do not where it does, or "
+                   "dead neurons move.",
+    }
 
     def needs(self, options: SignOptions) -> Needs:
         start = tuple(f"{n}@start" for n in ("input_norm", "output_weight", "cosine", "cosine_permuted", "active"))

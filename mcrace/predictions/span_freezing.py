@@ -37,6 +37,12 @@ class SpanFreezing(Prediction):
     """
 
     options = SpanOptions
+    meaning = {
+        "supported": "What lies off the span of the samples stays as it was at the start, so neurons turn into"
+                     " the span only by growing.",
+        "refuted": "What lies off the span of the samples moves, which plain descent cannot do: look at "
+                   "weight decay, or at the engine.",
+    }
 
     def needs(self, options: SpanOptions) -> Needs:
         names = ("span_sine", "part_span_sine", "input_norm")

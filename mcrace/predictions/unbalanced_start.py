@@ -38,6 +38,11 @@ class UnbalancedStart(Prediction):
 
     options = UnbalancedOptions
     across = True
+    meaning = {
+        "supported": "How fast neurons align follows from the start in closed form, whatever |w|/|v| is; the "
+                     "balanced form fails where they are far apart.",
+        "refuted": "Neurons align at another time than the closed form says.",
+    }
 
     def needs(self, options: UnbalancedOptions) -> Needs:
         start = ("cosine", "output_weight", "input_norm", "drift_norm")

@@ -45,6 +45,12 @@ class Unlocking(Prediction):
     """
 
     options = UnlockingOptions
+    meaning = {
+        "supported": "Neurons that start against their drift unlock in the order, and at the times, that the "
+                     "start says; none stays locked.",
+        "refuted": "Neurons that start against their drift unlock in another order or at other times than "
+                   "the start says, or stay locked.",
+    }
 
     def needs(self, options: UnlockingOptions) -> Needs:
         start = ("cosine", "cosine_permuted", "norm_product", "output_weight", "input_norm", "drift_norm")

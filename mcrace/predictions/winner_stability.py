@@ -37,6 +37,13 @@ class WinnerStability(Prediction):
 
     options = StabilityOptions
     across = True
+    law = "|top(full) ∩ top(batch)| / |top(full) ∪ top(batch)| ≥ 0.85 for batches of N/4 and more"
+    meaning = {
+        "supported": "The same neurons win whether the gradient is that of all samples or of large "
+                     "minibatches: the start decides, not the order of samples.",
+        "refuted": "Other neurons win with minibatches than with all samples: who wins hangs on the order of"
+                   " samples, too.",
+    }
 
     def needs(self, options: StabilityOptions) -> Needs:
         return Needs((f"norm_product@{END}", "norm_product@start", "output_weight@start"))
