@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, judge_mean, prediction
-from mcrace.predictions.panels import CONTROL, MAIN, Panel, density, legend_above, running_median
+from mcrace.predictions.panels import CONTROL, INK, MAIN, Panel, density, legend_above, running_median
 from mcrace.results import CellResults
 from mcrace.statistics import Interval, Margin, permutation_p, permuted_slopes, slopes_within, spearman_within
 
@@ -127,7 +127,7 @@ def _draw_race(cell: CellResults, colour: str, axes: Axes) -> None:
         growth = np.where(signs == sign, growth - constant, growth)
     good = np.isfinite(growth) & np.isfinite(handicap)
     density(axes, handicap[good], growth[good], colour, DRAWN_HANDICAP, DRAWN_GROWTH)
-    axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=colour, label="median")
+    axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=INK, label="median")
     axes.plot(DRAWN_HANDICAP, DRAWN_HANDICAP, color="0.5", linestyle="--", label="the law: slope 1")
     axes.set(xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant,\npure number",
              xlim=DRAWN_HANDICAP, ylim=DRAWN_GROWTH)

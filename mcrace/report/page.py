@@ -62,6 +62,7 @@ def html(results: Results, verdicts: Sequence[Verdict]) -> str:
                "Size": f"{sum(c['networks'] for c in cells):,} networks in {len(cells)} cells, "
                        f"each from a random start of its own."},
         predictions=[_prediction(*case, draw) for case in _grouped(results, verdicts)],
+        reported=any(v.verdict == "reported" for v in verdicts),
         cells=cells, seconds=duration(sum(float(c.attributes["seconds"]) for c in there.values())),
         losses=[draw(p) for p in figures.loss_panels(there.values())],
         failures=_failures(cells), provenance=_provenance(results, there.values()), command=_command(study, there.values()))
