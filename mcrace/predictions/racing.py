@@ -63,7 +63,7 @@ class Racing(Prediction):
 
     def judge(self, evidence: Evidence, options: RacingOptions) -> list[Verdict]:
         main = evidence.main
-        if not main.config["network"]["init"]["balanced"] or main.config["network"]["init"]["ratio"] != 1:
+        if not _is_balanced(main):
             return self.not_testable(evidence, "the law is for a balanced start (init.balanced = true, ratio = 1)")
         margin = Margin(1 - options.margin, 1 + options.margin)
         lazy_fails = lambda i: i.high < LAZY_SLOPE
@@ -79,6 +79,8 @@ class Racing(Prediction):
         return [slope, shuffled, self._permutation(evidence, slope), exact, *rank]
 
     def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
+        if not _is_balanced(evidence.main):
+            return []
         cells = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
         caption = "All neurons of {}: growth against the handicap of the start; its median (solid) and the law (dashed)."
         return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in cells]
@@ -96,6 +98,11 @@ class Racing(Prediction):
         verdict = "supported" if outside and p <= 0.05 else "inconclusive"
         return replace(slope, p=p, verdict=verdict, margin=Margin(), control=None, half_step_change=float("nan"),
                        note=f"permuted slopes: 95 % within {low:.2g} and {high:.2g}")
+
+
+def _is_balanced(cell: CellResults) -> bool:
+    init = cell.config["network"]["init"]
+    return init["balanced"] and init["ratio"] == 1
 
 
 def _signs(cell: CellResults) -> np.ndarray:
