@@ -123,7 +123,7 @@ def _prediction(prediction: Prediction, judged: list[tuple[Options, Evidence]], 
     groups = [list(same) for _, same in itertools.groupby(verdicts, key=lambda v: v.cell)]
     return {
         "name": prediction.name, "text": prediction.text, "law": prediction.law,
-        "paragraphs": [{"formula": p.startswith("  "), "text": textwrap.dedent(p)} for p in prediction.paragraphs],
+        "paragraphs": [{"formula": p.startswith("  "), "text": textwrap.dedent(p).replace("`", "")} for p in prediction.paragraphs],
         "answers": [_answer(prediction, group) for group in groups],
         "own": own, "undrawn": max(0, len(judged) - MOST_OWN) if own else 0,
         "statistics": [draw(panel) for panel in figures.statistic_panels(verdicts)],
