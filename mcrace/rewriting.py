@@ -13,7 +13,7 @@ from typing import Any
 
 from mcrace.errors import StudyError
 
-INTEGER = re.compile(r"(?<![\w.+-])[+-]?(?:0[xob][0-9a-fA-F_]+|[0-9][0-9_]*)(?![\w.])")
+INTEGER = re.compile(r"(?<![\w.+-])[+-]?(?:0[xob][0-9a-fA-F_]+|[1-9][0-9_]*|0)(?![\w.])")
 
 
 def replaced(text: str, keys: tuple[str, ...], value: int) -> str:

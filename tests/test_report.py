@@ -291,6 +291,13 @@ def test_without_values_intervals_are_drawn():
     assert (0.25, 0.35) in [tuple(line.get_xdata()) for line in axes.lines]
 
 
+def test_a_sweep_is_drawn_in_part_and_says_so():
+    verdicts = [Verdict("p", f"cell-{k}", "x", "supported", estimate=k, low=k - 0.1, high=k + 0.1) for k in range(40)]
+    (panel,) = figures.statistic_panels(verdicts)
+    assert panel.rows == 12 and panel.caption.endswith("Of 40 cells the first 12 are drawn.")
+    assert len(drawn(*verdicts).get_yticks()) == 12
+
+
 def test_numbers_far_out_are_counted():
     values = np.r_[np.linspace(0, 1, 300), 1e6]
     axes = drawn(Verdict("p", "a", "x", "supported", estimate=0.5, low=0.4, high=0.6, values={"main": values}))
@@ -318,6 +325,7 @@ def test_studies_in_words():
     config = mcrace.parse_study(studies.race()).cells[0].config.plain()
     assert words.task_in_words({**config["task"], "fresh": False, "permute_labels": True}).endswith(
         "20 samples, the same for all networks; inputs centred and scaled to mean square 1; labels shuffled. Loss: logistic.")
+    assert "`" not in words.task_in_words(config["task"])
     assert words.task_in_words({**config["task"], "kind": "gone"}).startswith("gone (dimension = 5). 20 samples")
     init = {**config["network"]["init"], "balanced": False, "norms": "equal", "direction": {"kappa": 30.0, "axis": 0}}
     assert words.network_in_words({"hidden": [8], "init": init}) == (

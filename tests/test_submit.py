@@ -279,7 +279,7 @@ def test_profile(tmp_path):
     path.write_text('partition = "compute"\ncores = 64\nmodules = ["python/3.12"]\nvariables = { X = "a b" }\n')
     assert load_profile(path) == Profile(partition="compute", cores=64, modules=("python/3.12",), variables={"X": "a b"})
     assert load_profile(None) == Profile()
-    assert load_profile(Path(__file__).parents[1] / "jobs" / "profile-example.toml").cores
+    assert load_profile(Path(__file__).parents[1] / "jobs" / "profiles/example.toml").cores
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -298,6 +298,8 @@ def test_a_task_from_outside_is_one_class(monkeypatch):
 
 def test_installed_plug_ins_are_found(monkeypatch):
     class Point:
+        dist = None
+
         def load(self):
             TASKS_HERE.add("from outside")(object())
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, as in the style sheet
+INK = "#1b1f24"  # of text and axes; a page takes its own instead
 MAIN, CONTROL, HALF_STEP = COLOURS[:3]
 LEAST_SHARE = 0.05  # of the networks that a band at some time needs
 BINS = 60

@@ -23,15 +23,15 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from mcrace.errors import StudyError, nearest
 from mcrace.predictions import Panel, Verdict, cases
 from mcrace.predictions.base import Evidence, Options, Prediction
-from mcrace.predictions.panels import COLOURS, CONTROL, HALF_STEP, MAIN, bands, legend_above
+from mcrace.predictions.panels import COLOURS, CONTROL, HALF_STEP, INK, MAIN, bands, legend_above
 from mcrace.results import CellResults, Results
 from mcrace.wording import interval, number
 
 STYLE = str(Path(__file__).with_name("style.mplstyle"))
-INK = "#1b1f24"
 WIDTH, HEIGHT, LINE = 3.8, 2.8, 0.42  # inches: of a panel, and of an arm in a distribution
 MOST_CURVES = len(COLOURS)  # in one panel
 MOST_TOLD = 3  # cells in a caption
+MOST_DRAWN = 12  # cells in one panel of distributions
 BARS = 40
 BAND = "0.6"
 FAR = 3.0  # values further out than so many times the middle 98 % are counted instead of drawn
@@ -117,13 +117,15 @@ def statistic_panels(verdicts: Sequence[Verdict]) -> list[Panel]:
     for verdict in verdicts:
         if math.isfinite(verdict.estimate):
             by_name.setdefault(verdict.statistic, []).append(verdict)
-    return [Panel(_caption(same), partial(_draw_statistic, same), len(list(_arms(same)))) for same in by_name.values()]
+    return [Panel(_caption(same), partial(_draw_statistic, same[:MOST_DRAWN]), len(list(_arms(same[:MOST_DRAWN]))))
+            for same in by_name.values()]
 
 
 def _caption(verdicts: list[Verdict]) -> str:
     """What was found, for a few cells."""
     found = [f"{v.cell}: {number(v.estimate)} {interval(v.low, v.high)}, {v.verdict}" for v in verdicts[:MOST_TOLD]]
-    return "; ".join(found) + ("; ..." if len(verdicts) > MOST_TOLD else ".")
+    undrawn = f" Of {len(verdicts)} cells the first {MOST_DRAWN} are drawn." if len(verdicts) > MOST_DRAWN else ""
+    return "; ".join(found) + ("; ..." if len(verdicts) > MOST_TOLD else ".") + undrawn
 
 
 def _arms(verdicts: list[Verdict]) -> Iterator[tuple[str, str, np.ndarray, tuple[float, float, float] | None]]:

@@ -62,6 +62,7 @@ def html(results: Results, verdicts: Sequence[Verdict]) -> str:
                "Size": f"{sum(c['networks'] for c in cells):,} networks in {len(cells)} cells, "
                        f"each from a random start of its own."},
         predictions=[_prediction(*case, draw) for case in _grouped(results, verdicts)],
+        reported=any(v.verdict == "reported" for v in verdicts),
         cells=cells, seconds=duration(sum(float(c.attributes["seconds"]) for c in there.values())),
         losses=[draw(p) for p in figures.loss_panels(there.values())],
         failures=_failures(cells), provenance=_provenance(results, there.values()), command=_command(study, there.values()))
@@ -122,7 +123,8 @@ def _prediction(prediction: Prediction, judged: list[tuple[Options, Evidence]], 
     groups = [list(same) for _, same in itertools.groupby(verdicts, key=lambda v: v.cell)]
     return {
         "name": prediction.name, "text": prediction.text, "law": prediction.law,
-        "paragraphs": [{"formula": p.startswith("  "), "text": textwrap.dedent(p)} for p in prediction.paragraphs],
+        "paragraphs": [{"formula": p.startswith("  "), "text": textwrap.dedent(p).replace("`", "")}
+                       for p in prediction.paragraphs],
         "answers": [_answer(prediction, group) for group in groups],
         "own": own, "undrawn": max(0, len(judged) - MOST_OWN) if own else 0,
         "statistics": [draw(panel) for panel in figures.statistic_panels(verdicts)],

@@ -17,7 +17,7 @@ TOLD_OF_TASKS = ("kind", "samples", "fresh", "center", "scale", "permute_labels"
 def task_in_words(task: Mapping[str, Any]) -> str:
     """What the networks learn."""
     try:
-        about = " ".join((TASKS[task["kind"]].__doc__ or "").split()).rstrip(".")
+        about = " ".join((TASKS[task["kind"]].__doc__ or "").replace("`", "").split()).rstrip(".")
     except StudyError:  # of a plug-in that is not installed here
         about = ""
     options = ", ".join(f"{key} = {_plain(value)}" for key, value in task.items()
