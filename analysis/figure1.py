@@ -1,11 +1,13 @@
-"""The race in one picture: loss, alignment of neurons, early alignment and later norm, and how many neurons are needed.
+# %% [markdown]
+# # The race in one picture
+#
+# **Question.** Text R shows its claims in one figure of one network: after a silent phase the loss falls, neurons of a sign
+# come to share directions, those that are aligned early end up with the norm, and a few neurons can stand for all.  Is that
+# what thousands of networks do, at the sizes of that figure, and do lazy networks not do it?
+#
+# `python analysis/figure1.py results/race-patches figure1.png`, or cell by cell in an editor that knows `# %%`.
 
-All panels are of many networks: medians and bands over them, means of cosine matrices, counts of neurons.  The study has
-to record what the panels show; jobs/race-patches.toml does.
-
-Usage: python analysis/figure1.py RESULTS PICTURE
-"""
-
+# %%
 import sys
 
 import numpy as np
@@ -13,6 +15,31 @@ from matplotlib.figure import Figure
 
 import mcrace
 
+WHERE, PICTURE = sys.argv[1:3] if len(sys.argv) == 3 and "ipykernel" not in sys.modules else ("results/race-patches", "figure1.png")
+results = mcrace.open_results(WHERE)
+cells = [cell for cell in results if cell.attributes["role"] != "half-step"]
+
+# %% [markdown]
+# **Data.** Patches of two photographs, 3,072 numbers each, which photograph being the label; 300 neurons, 200 samples of its
+# own for each network.  The control: *lazy* networks, whose large weights start in pairs that cancel.
+
+# %%
+for cell in cells:
+    print(f"{cell.name:>8}: {len(cell.seeds):5,} networks, {np.median(cell['stop_step']):6.0f} steps, kernel {cell.attributes['kernel']}")
+
+# %% [markdown]
+# **Test.** Each claim has its own statistic, its margin, and the lazy networks as the control that must fail.
+
+# %%
+for v in mcrace.test(results):
+    if v.primary:
+        print(f"{v.prediction:18} {v.statistic:36} {v.estimate:7.3f} [{v.low:.3f}, {v.high:.3f}]  margin {v.margin!s:8} {v.verdict}")
+
+# %% [markdown]
+# **Figure.** All panels are of many networks: medians with the band of nine tenths of them, means of cosine matrices, counts
+# of neurons.  In the matrices neurons stand in one order throughout, by sign, then by the cluster that they end up in.
+
+# %%
 COLOURS = {"main": "#0072b2", "control": "#d55e00"}
 PRUNED = "#009e73"
 STATES = ("start", "tau=1", "onset", "level=0.2")
@@ -91,22 +118,17 @@ def draw_kept(axes, cells):
     axes.legend(frameon=False, fontsize="small")
 
 
-def draw(results):
-    """The figure of a results file with one main cell and its control."""
-    cells = [cell for cell in results if cell.attributes["role"] != "half-step"]
-    figure = Figure(figsize=(12, 4 + 3.1 * len(cells)), layout="constrained")
-    top, *rows = figure.subfigures(1 + len(cells), 1, height_ratios=[4, *[3.1] * len(cells)])
-    loss, race, kept = top.subplots(1, 3)
-    draw_loss(loss, cells)
-    draw_race(top, race, cells[0])
-    draw_kept(kept, cells)
-    for row, cell in zip(rows, cells):
-        axes = row.subplots(1, len(STATES))
-        row.colorbar(draw_matrices(axes, cell), ax=list(axes), label="mean cosine\nbetween neurons")
-    return figure
+# %%
+figure = Figure(figsize=(12, 4 + 3.1 * len(cells)), layout="constrained")
+top, *rows = figure.subfigures(1 + len(cells), 1, height_ratios=[4, *[3.1] * len(cells)])
+loss, race, kept = top.subplots(1, 3)
+draw_loss(loss, cells)
+draw_race(top, race, cells[0])
+draw_kept(kept, cells)
+for row, cell in zip(rows, cells):
+    axes = row.subplots(1, len(STATES))
+    row.colorbar(draw_matrices(axes, cell), ax=list(axes), label="mean cosine\nbetween neurons")
+figure.savefig(PICTURE, dpi=110)
 
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    draw(mcrace.open_results(sys.argv[1])).savefig(sys.argv[2], dpi=110)
+# %% [markdown]
+# **Conclusion.** CONCLUSION

@@ -42,6 +42,16 @@ def diff(one: str | Path, other: str | Path) -> list[Finding]:
     Values are compared by the digests of their datasets, for which the seals of both files vouch; where digests or seeds
     differ, or a seal is gone, the values of the seeds that both have are compared one by one.
 
+    Parameters
+    ----------
+    one, other : path
+        Results files or directories.
+
+    Returns
+    -------
+    list of Finding
+        What was compared; one with a text differs.
+
     Raises
     ------
     ResultsError

@@ -34,7 +34,7 @@ def extend(directory: str | Path, more: int, **options: Any) -> Results:
     directory : path
     more : int
         Seeds to add.
-    options
+    options : dict
         As those of `mcrace.run`: workers, client, reporter, ...
 
     Raises
@@ -87,7 +87,7 @@ def replicate(
         The directory of the replication.
     same_data : bool
         Whether samples and labels stay as they are, and only starts, minibatches and velocities are drawn anew.
-    options
+    options : dict
         As those of `mcrace.run`.
 
     Returns
