@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
@@ -71,7 +72,8 @@ def merge(work: Work, warn: Callable[[str], None] = lambda text: None) -> Result
     except ResultsError:
         pass
     machines: set[str] = set()
-    with writable(work.directory), store.publish(path) as file:
+    _check_room(work.directory, [shard for cell in pieces.values() for shard, *_ in cell])
+    with writable(work.directory), store.publish(path, in_memory=False) as file:
         cells = file.create_group("cells", track_order=True)
         for cell in work.study.cells:
             if cell.name in contents:
@@ -84,6 +86,15 @@ def merge(work: Work, warn: Callable[[str], None] = lambda text: None) -> Result
     if len(machines) > 1:
         warn("warning: the shards come from unlike environments: " + "; ".join(sorted(machines)))
     return open_results(path)
+
+
+def _check_room(directory: Path, shards: list[Path]) -> None:
+    """Refuse to begin where the disk has no room for what the shards hold: HDF5 may crash where a disk is full."""
+    needed = sum(shard.stat().st_size for shard in shards)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise ResultsError(f"{directory}: No space left on device: {needed / 1e6:,.1f} MB are needed to merge, "
+                           f"{free / 1e6:,.1f} MB are free; the shards stay, and mcrace merge goes on from them")
 
 
 def _pieces(directory: Path, identity: str, first: int, stop: int) -> Iterator[tuple[Path, int, slice]]:

@@ -70,11 +70,19 @@ def hasher_of(dtype: np.dtype, shape: tuple[int, ...]) -> Any:
 
 
 @contextmanager
-def publish(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file that appears under its name when it is complete and on the disk, or not at all."""
+def publish(path: Path, in_memory: bool = True) -> Iterator[h5py.File]:
+    """A new HDF5 file that appears under its name when it is complete and on the disk, or not at all.
+
+    It is made in memory where it is small enough, since HDF5 may crash where a disk is full.
+    """
+    how = {"driver": "core", "backing_store": False} if in_memory else {"rdcc_nbytes": CACHE_BYTES}
     with _temporary(path) as temporary:
-        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True, rdcc_nbytes=CACHE_BYTES) as file:
+        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=True, **how) as file:
             yield file
+            file.flush()
+            image = file.id.get_file_image() if in_memory else b""
+        if in_memory:
+            temporary.write_bytes(image)
         _seal(temporary)
 
 
