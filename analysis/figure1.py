@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 import mcrace
 
-WHERE, PICTURE = sys.argv[1:3] if len(sys.argv) == 3 and "ipykernel" not in sys.modules else ("results/race-patches", "figure1.png")
+GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
+WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/race-patches", "figure1.png")
 results = mcrace.open_results(WHERE)
 cells = [cell for cell in results if cell.attributes["role"] != "half-step"]
 
@@ -25,7 +26,8 @@ cells = [cell for cell in results if cell.attributes["role"] != "half-step"]
 
 # %%
 for cell in cells:
-    print(f"{cell.name:>8}: {len(cell.seeds):5,} networks, {np.median(cell['stop_step']):6.0f} steps, kernel {cell.attributes['kernel']}")
+    print(f"{cell.name:>8}: {len(cell.seeds):5,} networks, {np.median(cell['stop_step']):6.0f} steps, "
+          f"kernel {cell.attributes['kernel']}")
 
 # %% [markdown]
 # **Test.** Each claim has its own statistic, its margin, and the lazy networks as the control that must fail.
@@ -33,7 +35,8 @@ for cell in cells:
 # %%
 for v in mcrace.test(results):
     if v.primary:
-        print(f"{v.prediction:18} {v.statistic:36} {v.estimate:7.3f} [{v.low:.3f}, {v.high:.3f}]  margin {v.margin!s:8} {v.verdict}")
+        print(f"{v.prediction:18} {v.statistic:36} {v.estimate:7.3f} [{v.low:.3f}, {v.high:.3f}]  margin {v.margin!s:8} "
+              f"{v.verdict}")
 
 # %% [markdown]
 # **Figure.** All panels are of many networks: medians with the band of nine tenths of them, means of cosine matrices, counts
@@ -115,7 +118,7 @@ def draw_kept(axes, cells):
              title="how many neurons are needed\n(dotted: 1 % of L₀)")
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_ylim(bottom=-0.002)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.6, 0.05))
 
 
 # %%
@@ -131,4 +134,10 @@ for row, cell in zip(rows, cells):
 figure.savefig(PICTURE, dpi=110)
 
 # %% [markdown]
-# **Conclusion.** CONCLUSION
+# **Conclusion.** On 22 November 2026, with 200 networks in each cell: the loss stays for some sixty steps, and in that silence
+# neurons of a sign come to share directions, in lazy networks they do not (A gains 0.625 [0.616, 0.635], lazy 0.007:
+# *supported*).  Ten merged neurons do for three hundred (0.001 of L₀ lost, lazy 0.098: *supported*), and 1.5 % of the neurons
+# are enough, 80 % in lazy networks.  But keeping those of the largest norm is not the way: pruning needs 83 to 90 % of them.
+# Who ends up with the norm is seen at τ = 1 (rank correlation 0.716) and hardly at the start (0.381, *refuted* at 0.6): with
+# 3,072 inputs all neurons start at right angles to their drift, and on these images the slope of the law is 2.28 [2.12, 2.47]
+# instead of 1; half the step changes it by 0.14, so that verdict is *inconclusive*.
