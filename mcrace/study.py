@@ -158,7 +158,7 @@ class Record(Section):
     """The [record] table: what is stored, and when."""
 
     times: Times | tuple[int, ...] = Times()
-    observables: tuple[str, ...] = Field(("loss",), max_length=1000, description="on the time grid, or at a state")
+    observables: tuple[str, ...] = Field(("loss",), max_length=1000)
     stages: tuple[str, ...] = Field((), max_length=100, description="what is done with the networks after their training")
     weights: Literal["none", "ends", "all"] = "none"
 
