@@ -86,10 +86,11 @@ def again_script(job: Job) -> str:
 
 
 def final_script(job: Job) -> str:
-    """What comes after any outcome of the tasks: merges, tests, and says what is missing."""
+    """What comes after any outcome of the tasks: merges, tests, reports, and says what is missing."""
     mcrace, directory = _mcrace(job), quoted(job.directory)
     return _text(job, _header(job, "final", 1, FINAL_SECONDS), [
-        *_setting_up(job), f"{mcrace} merge {directory} --complete", "code=$?", f"{mcrace} test {directory}", 'exit "$code"'])
+        *_setting_up(job), f"{mcrace} merge {directory} --complete", "code=$?", f"{mcrace} test {directory}",
+        f"{mcrace} report {directory}", 'exit "$code"'])
 
 
 def dask_script(job: Job) -> str:

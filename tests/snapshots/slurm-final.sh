@@ -19,4 +19,5 @@ export NUMBA_CACHE_DIR='/tmp/$USER'
 /opt/python/bin/python -m mcrace merge '/scratch/o'"'"'brien/my results' --complete
 code=$?
 /opt/python/bin/python -m mcrace test '/scratch/o'"'"'brien/my results'
+/opt/python/bin/python -m mcrace report '/scratch/o'"'"'brien/my results'
 exit "$code"
