@@ -158,7 +158,7 @@ class Tickets(Stage):
             sums[:, k], others[:, k] = start.sum_of(start.handicap, chosen), other.sum_of(other.handicap, chosen)
         different, which = np.unique(np.maximum(step, 0), return_inverse=True)
         time = np.where(step >= 0, times_at(trained.config.training, different)[which.reshape(shape)], np.nan)
-        values = (size, neurons, sums, others, start.clock, other.clock, step, time, stop, loss)
+        values: tuple[np.ndarray, ...] = (size, neurons, sums, others, start.clock, other.clock, step, time, stop, loss)
         return {"variant": Variable(("variant",), np.array(VARIANTS, object)),
                 **{name: Variable(dims, array, {"description": text, "units": units})
                    for (name, dims, text, units), array in zip(STORED, values, strict=True)}}
