@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field
 
-from mcrace.observe.capacity import fewest_kept
+from mcrace.observe.capacity import TOLERANCE, fewest_kept
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_contrast, report_mean
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, legend_above, loss_kept
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 END = "level=0.1"
 CURVES = ("merge_curve", "prune_curve", "prune_curve_rescaled", "random_prune_curve")
@@ -53,6 +60,21 @@ class Capacity(Prediction):
                 report_mean(self, evidence, "K_prune/m rescaled", lambda c: capacity(c, "prune_curve_rescaled")),
                 report_mean(self, evidence, "K_prune/m", lambda c: capacity(c, "prune_curve")),
                 report_mean(self, evidence, "loss/L_0, random less lowest pruned", low_beats_random)]
+
+    def panels(self, evidence: Evidence, options: CapacityOptions) -> list[Panel]:
+        caption = "What the loss gains when a network is {} to K neurons, without retraining: median, half and nine tenths."
+        return [Panel(caption.format("merged"), partial(_draw_kept, evidence, "merge_curve", "Merged")),
+                Panel(caption.format("pruned"), partial(_draw_kept, evidence, "prune_curve_rescaled", "Pruned and rescaled"))]
+
+
+def _draw_kept(evidence: Evidence, curve: str, done: str, axes: Axes) -> None:
+    for colour, cell in ((MAIN, evidence.main), (CONTROL, evidence.control)):
+        if cell is not None:
+            losses = cell.at(curve, END)
+            excess = (losses - losses[:, -1:]) / cell.at("zero_loss", "start")[:, None]
+            loss_kept(axes, excess, colour, f"{cell.name}, n = {np.isfinite(excess[:, -1]).sum():,} networks")
+    axes.axhline(TOLERANCE, color="0.5", linestyle="--", label=f"{TOLERANCE:g}: K is enough below it")
+    legend_above(axes, f"{done} to K neurons,\na tenth of the loss left", columns=1)
 
 
 def capacity(cell: CellResults, curve: str) -> np.ndarray:

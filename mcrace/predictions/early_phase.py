@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -19,8 +21,12 @@ from mcrace.predictions.half_rise import (
     seldom_recorded,
     shared_seeds,
 )
+from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, Panel, bands, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SMALL, LARGE, OF_CLOCK = 1e-2, 1.0, 1e-3  # scales: at most, of the control at least, nearest to which the clock is taken
 Times = Callable[[CellResults], np.ndarray]
@@ -61,9 +67,7 @@ class EarlyPhase(Prediction):
         return Needs((*NEEDED, "drift_norm@onset", "norm_product@onset"))
 
     def judge(self, evidence: Evidence, options: EarlyPhaseOptions) -> list[Verdict]:
-        cells = [*evidence.cells, *([evidence.control] if evidence.control else [])]
-        small = [c for c in cells if scale_of(c) <= SMALL]
-        large = [c for c in cells if scale_of(c) >= LARGE]
+        small, large = _by_scale(evidence)
         if why := _lacking(small, large):
             return self.not_testable(evidence, why)
         halves = [evidence.halves[c.name] for c in small if c.name in evidence.halves]
@@ -77,6 +81,35 @@ class EarlyPhase(Prediction):
                            [*small, *large], primary=True),
             judge_measured(self, evidence, "slope of τ at which alignment has risen by half", flat, rise, onset, flat.misses,
                            half(half_rise_times), small)]
+
+    def panels(self, evidence: Evidence, options: EarlyPhaseOptions) -> list[Panel]:
+        small, large = _by_scale(evidence)
+        if _lacking(small, large):
+            return []
+        return [Panel("When the loss begins to drop, and when alignment has risen by half, against the scale of the start: "
+                      "median, half and nine tenths of the networks.", partial(_draw_times, small, large))]
+
+
+def _by_scale(evidence: Evidence) -> tuple[list[CellResults], list[CellResults]]:
+    """The cells that start small, and those that start large, the smallest last."""
+    cells = sorted([*evidence.cells, *([evidence.control] if evidence.control else [])], key=scale_of, reverse=True)
+    return [c for c in cells if scale_of(c) <= SMALL], [c for c in cells if scale_of(c) >= LARGE]
+
+
+def _draw_times(small: list[CellResults], large: list[CellResults], axes: Axes) -> None:
+    """Both τ against 1/scale, on a logarithmic axis of base e in disguise: the law is a line of slope 1."""
+    seeds, onset = times_over_scales(small, small, onset_times)
+    _, rise = times_over_scales(small, small, half_rise_times)
+    _, early = times_over_scales(large, small, onset_times)
+    x, left = (np.array([1 / scale_of(c) for c in cells]) for cells in (small, large))
+    bands(axes, x, onset, MAIN, "the loss has dropped by 1 %")
+    bands(axes, x, rise, COLOURS[2], "alignment has risen by half")
+    bands(axes, left, early, CONTROL, "control: the loss, large starts")
+    middle = np.nanmedian(onset - np.log(x))
+    axes.plot(x, np.log(x) + middle, color="0.5", linestyle="--", label="the law: log(1/scale) + const")
+    axes.set_xscale("log")
+    axes.set(xlabel="1 / scale of the start, pure number", ylabel="τ, pure number")
+    legend_above(axes, f"n = {len(seeds):,} networks at each scale", columns=1)
 
 
 def scale_of(cell: CellResults) -> float:
@@ -103,13 +136,20 @@ def slopes_over_scales(cells: Sequence[CellResults], of_clock: Sequence[CellResu
     times : callable
         From a cell to the time t of each network.
     """
-    nearest = min(of_clock, key=lambda c: abs(np.log(scale_of(c) / OF_CLOCK)))
-    seeds = shared_seeds([*cells, nearest])
-    drift = Measured.of(nearest, _mean_drift).on(seeds)
-    taus = np.stack([clock(c, Measured.of(c, times).on(seeds), drift) for c in cells], axis=1)
+    seeds, taus = times_over_scales(cells, of_clock, times)
     x = -np.log([scale_of(c) for c in cells])
     x -= x.mean()
     return Measured(f"{len(cells)} scales", seeds, (taus * x).sum(axis=1) / (x**2).sum())
+
+
+def times_over_scales(
+    cells: Sequence[CellResults], of_clock: Sequence[CellResults], times: Times
+) -> tuple[np.ndarray, np.ndarray]:
+    """The seeds that all cells have, and τ [network, cell] on the clock of the cell nearest to s = 1e-3."""
+    nearest = min(of_clock, key=lambda c: abs(np.log(scale_of(c) / OF_CLOCK)))
+    seeds = shared_seeds([*cells, nearest])
+    drift = Measured.of(nearest, _mean_drift).on(seeds)
+    return seeds, np.stack([clock(c, Measured.of(c, times).on(seeds), drift) for c in cells], axis=1)
 
 
 def _mean_drift(cell: CellResults) -> np.ndarray:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean, report_mean
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, density_of_law, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, slopes_within
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HIGH_LEAD, LOW_LEAD = 0.3, 0.1
 HIGH_OVERLAP, LOW_OVERLAP = 0.6, 0.4
 TEN, OTHER = "ten:", "other:"
+DRAWN = (-1.5, 1.5)
 
 
 class TicketOptions(Options):
@@ -69,6 +75,22 @@ class LotteryTicket(Prediction):
                 report_mean(self, evidence, "final loss, random ticket over winners", partial(final_loss, ticket="random")),
                 report_mean(self, evidence, "neurons of these tickets (16 at most)", ticket_size)]
 
+    def panels(self, evidence: Evidence, options: TicketOptions) -> list[Panel]:
+        caption = "Tickets of ten neurons{}: how early each comes to the onset, against its handicaps."
+        return [Panel(caption.format(""), partial(_draw_tickets, evidence.main, TEN, MAIN, "the labels they are for")),
+                Panel(caption.format(" on labels of another direction"),
+                      partial(_draw_tickets, evidence.main, OTHER, CONTROL, "other labels"))]
+
+
+def _draw_tickets(cell: CellResults, task: str, colour: str, title: str, axes: Axes) -> None:
+    """-2τ_on against log ΣH, each less its mean over the tickets of a network."""
+    late, handicaps = _early_and_handicaps(cell, task)
+    late, handicaps = (x - x.mean(axis=1, keepdims=True) for x in (late, handicaps))
+    density_of_law(axes, handicaps, late, colour, (DRAWN, DRAWN), "the law: slope 1")
+    axes.set(xlabel="log ΣH − its mean over tickets, pure number", ylabel="−2τ at the onset − its mean,\npure number")
+    good = np.isfinite(late + handicaps)
+    legend_above(axes, f"{cell.name}, {title}:\nn = {good.any(axis=1).sum():,} networks, {good.sum():,} tickets")
+
 
 def ticket_size(cell: CellResults) -> np.ndarray:
     """Neurons of the tickets of the network's own size, for each network; NaN where it did not get to the end."""
@@ -88,10 +110,15 @@ def onset_clock(cell: CellResults, task: str) -> np.ndarray:
 
 def onset_slopes(cell: CellResults, task: str = TEN) -> np.ndarray:
     """Slope of -2τ_on on log ΣH, the handicaps of the true labels, for each network; NaN if a ticket has no onset."""
-    of_task = np.array([name.startswith(task) for name in cell["variant"].tolist()])
-    late, handicaps = -2 * onset_clock(cell, task)[:, of_task], np.log(cell["ticket_handicap"][:, of_task])
+    late, handicaps = _early_and_handicaps(cell, task)
     slopes = slopes_within(handicaps, late, np.zeros(late.shape, np.int64))
     return np.where(np.isfinite(late + handicaps).all(axis=1), slopes, np.nan)
+
+
+def _early_and_handicaps(cell: CellResults, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """-2τ_on and log ΣH of the tickets of ten neurons on a task [network, ticket]."""
+    of_task = np.array([name.startswith(task) for name in cell["variant"].tolist()])
+    return -2 * onset_clock(cell, task)[:, of_task], np.log(cell["ticket_handicap"][:, of_task])
 
 
 def _lead(cell: CellResults, task: str, ticket: str, on: str) -> np.ndarray:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import LEAST_NETWORKS, judge_contrast, judge_mean, worst
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, legend_above, loss_kept
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 AT = "level=0.2"
 KEPT, LAZY_MORE, MANY_CLUSTERS = 10, 0.02, 4
@@ -64,6 +70,20 @@ class Merging(Prediction):
                                 measure_control=lambda c: merged_gain(c, "random_merge_curve"))
             random = replace(random, note="; ".join([*filter(None, [random.note]), f"{len(many)} networks"]))
         return [worst([gain, more]), more, random]
+
+    def panels(self, evidence: Evidence, options: MergingOptions) -> list[Panel]:
+        return [Panel("What the loss gains when neurons are merged by average linkage until K are left: median, half and nine "
+                      "tenths of the networks.", partial(_draw_merging, evidence, options.margin))]
+
+
+def _draw_merging(evidence: Evidence, margin: float, axes: Axes) -> None:
+    for colour, cell in ((MAIN, evidence.main), (CONTROL, evidence.control)):
+        if cell is not None:
+            losses = cell.at("merge_curve", AT)
+            excess = (losses - losses[:, -1:]) / cell.at("zero_loss", "start")[:, None]
+            loss_kept(axes, excess, colour, f"{cell.name}, n = {np.isfinite(excess[:, -1]).sum():,} networks")
+    axes.plot([KEPT], [margin], "v", color="0.4", label=f"the law: at most {margin:g} at K = {KEPT}")
+    legend_above(axes, "Merged to K neurons,\na fifth of the loss left", columns=1)
 
 
 def merged_gain(cell: CellResults, curve: str = "merge_curve") -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,3 +87,54 @@ def running_median(x: np.ndarray, y: np.ndarray, edges: np.ndarray, least: int =
     place = np.digitize(x, edges)
     groups = [y[place == k] for k in range(1, len(edges))]
     return (edges[1:] + edges[:-1]) / 2, np.array([np.median(g) if len(g) >= least else np.nan for g in groups])
+
+
+def rows(axes: Axes, values: Sequence[tuple[str, str, np.ndarray]]) -> str:
+    """Distributions over networks below each other: the median as a dot, half and nine tenths of the networks as lines.
+
+    Parameters
+    ----------
+    values : sequence of (label, colour, array)
+        From the top; one number a network, NaN for a network without one.  A row without any number stays empty.
+
+    Returns
+    -------
+    str
+        How many networks the rows are of, for a title.
+    """
+    for place, (_, colour, found) in enumerate(values):
+        known = found[np.isfinite(found)]
+        if len(known):
+            lowest, low, middle, high, highest = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95])
+            axes.plot([lowest, highest], [place, place], color=colour, linewidth=1.2, solid_capstyle="butt")
+            axes.plot([low, high], [place, place], color=colour, linewidth=4, alpha=0.6, solid_capstyle="butt")
+            axes.plot(middle, place, "o", color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
+    axes.set_yticks(range(len(values)), [label for label, *_ in values])
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    counts = [int(np.isfinite(found).sum()) for *_, found in values]
+    return f"n = {min(counts):,}" + (f" to {max(counts):,}" if max(counts) > min(counts) else "") + " networks a row"
+
+
+def loss_kept(axes: Axes, excess: np.ndarray, colour: str, label: str, linestyle: str = "-") -> None:
+    """What a network loses by keeping K neurons, over L_0, against K; below 1e-3 the axis is linear.
+
+    Parameters
+    ----------
+    excess : array [network, K - 1]
+    """
+    bands(axes, np.arange(1, excess.shape[1] + 1), excess, colour, label, linestyle)
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set(xlabel="neurons kept, K", ylabel="gain of loss ΔL/L₀, pure number", xlim=(1, excess.shape[1]))
+
+
+def density_of_law(
+    axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, limits: tuple[tuple[float, float], tuple[float, float]], law: str
+) -> None:
+    """A density of points [network, ...] with its running median and, dashed, the law that they are equal."""
+    good = np.isfinite(x) & np.isfinite(y)
+    density(axes, x[good], y[good], colour, *limits)
+    axes.plot(*running_median(x[good], y[good], np.linspace(*limits[0], 25)), color=INK, label="median")
+    axes.plot(limits[0], limits[0], color="0.5", linestyle="--", label=law)
+    axes.set(xlim=limits[0], ylim=limits[1])

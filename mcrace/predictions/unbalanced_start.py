@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field
 
@@ -9,8 +12,12 @@ from mcrace.compiled import compiled
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import Measured, judge_measured
 from mcrace.predictions.half_rise import NEEDED, REMEDY, differ_only_in, half_rise_times, seldom_recorded, shared_seeds
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, legend_above, rows
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 EXTREME, OFF = 8.0, 0.5  # the ratio, or its inverse, at which the control has to be off, and by how much
 HALVINGS, STRIDE = 60, 0.02
@@ -61,10 +68,30 @@ class UnbalancedStart(Prediction):
             Margin(high=options.margin), largest_error(cells), balanced, fails, largest_error(halves) if whole else None, cells,
             primary=True)
         margin = Margin(-options.margin, options.margin)
-        rows = [judge_measured(self, evidence, f"relative error, ratio {ratio_of(c):g}", margin, Measured.of(c, relative_error),
-                               balanced, fails, Measured.of(h, relative_error) if h else None, [c])
-                for c, h in ((c, evidence.halves.get(c.name)) for c in cells)]
-        return [worst, *rows]
+        by_ratio = [judge_measured(self, evidence, f"relative error, ratio {ratio_of(c):g}", margin,
+                                   Measured.of(c, relative_error), balanced, fails,
+                                   Measured.of(h, relative_error) if h else None, [c])
+                    for c, h in ((c, evidence.halves.get(c.name)) for c in cells)]
+        return [worst, *by_ratio]
+
+    def panels(self, evidence: Evidence, options: UnbalancedOptions) -> list[Panel]:
+        cells = sorted(evidence.cells, key=ratio_of)
+        if _lacking(cells):
+            return []
+        return [Panel("By how much the time of half alignment differs from the closed form, and from that of balanced neurons: "
+                      "median, half and nine tenths of the networks.", partial(_draw_errors, cells, options.margin),
+                      2 * len(cells))]
+
+
+def _draw_errors(cells: list[CellResults], margin: float, axes: Axes) -> None:
+    found = [(f"|w|/|v| = {ratio_of(c):g}", colour, relative_error(c, balanced))
+             for c in cells for colour, balanced in ((MAIN, False), (CONTROL, True))]
+    count = rows(axes, found)
+    for colour, label in ((MAIN, "the law"), (CONTROL, "control: the balanced law")):
+        axes.plot([], [], color=colour, label=label)
+    axes.axvspan(-margin, margin, color="0.6", alpha=0.25, linewidth=0, label=f"margin ± {margin:g}")
+    axes.set_xlabel("relative error, pure number")
+    legend_above(axes, f"Time of half alignment,\n{count}", columns=1)
 
 
 def ratio_of(cell: CellResults) -> float:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import Measured, judge_mean, report_measured, worst
+from mcrace.predictions.panels import CONTROL, MAIN, Panel, density_of_law, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, harrell_c
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 T = "level=0.2"
 FINEST, MOST_COARSE = 0.02, 0.05  # of the clock |D_a(0)| t between records; the share of neurons for which it may be more
 NO_ORDER, LAZY_LOCKED = 0.7, 0.3
+DRAWN = (-3.0, 1.0)  # log10 of τ
 
 
 class UnlockingOptions(Options):
@@ -74,6 +81,11 @@ class Unlocking(Prediction):
         late = replace(late, note="; ".join([n for n in (late.note, *among) if n]))
         return [worst([order, locked, late]), locked, late, *self._reported(evidence)]
 
+    def panels(self, evidence: Evidence, options: UnlockingOptions) -> list[Panel]:
+        arms = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control else [])]
+        caption = "Neurons of {} that start against their drift and unlock: when, against when the law says."
+        return [Panel(caption.format(cell.name), partial(_draw_times, cell, colour)) for colour, cell in arms]
+
     def _reported(self, evidence: Evidence) -> list[Verdict]:
         rows: dict[str, Callable[[CellResults], np.ndarray]] = {
             "share that unlocks by T": unlocked_share,
@@ -116,6 +128,23 @@ def _observed(cell: CellResults) -> tuple[np.ndarray, np.ndarray]:
     end = np.where(steps >= 0, np.interp(steps, cell["step"], cell["time"]), np.nan)[:, None]
     times = cell["unlocking_time"]
     return np.minimum(times, end), times <= end
+
+
+def _draw_times(cell: CellResults, colour: str, axes: Axes) -> None:
+    """τ_obs against τ*, both on logarithmic scales, of the neurons that unlock by T."""
+    times, came = _observed(cell)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        predicted = np.log10(predicted_clock(cell))
+        observed = np.log10(np.where(came, cell.at("drift_norm", "start") * times, np.nan))
+    density_of_law(axes, predicted, observed, colour, (DRAWN, DRAWN), "the law: τ_obs = τ*")
+    decades = range(int(DRAWN[0]), int(DRAWN[1]))
+    axes.set_xticks(decades, [f"{10.0**k:g}" for k in decades])
+    axes.set_yticks(decades, [f"{10.0**k:g}" for k in decades])
+    axes.set(xlabel="τ* that the law says, pure number", ylabel="τ_obs = |D_a(0)| t, pure number")
+    neurons = np.isfinite(predicted) & np.isfinite(observed)
+    locked = np.nanmean(locked_share(cell)) if np.isfinite(locked_share(cell)).any() else 0.0
+    legend_above(axes, f"{cell.name}: {neurons.sum():,} neurons of n = {len(cell.seeds):,} networks;\n{locked:.1%} of those "
+                 "against their drift stay locked")
 
 
 def concordance(cell: CellResults, cosine: str = "cosine") -> np.ndarray:

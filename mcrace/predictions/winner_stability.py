@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import Measured, judge_measured, report_measured
+from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, Panel, legend_above, rows
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, mean_interval, top_jaccard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 END = "level=0.1"
 TOP = 0.1  # of each sign
@@ -49,7 +55,7 @@ class WinnerStability(Prediction):
         return Needs((f"norm_product@{END}", "norm_product@start", "output_weight@start"))
 
     def judge(self, evidence: Evidence, options: StabilityOptions) -> list[Verdict]:
-        named = [c for c in evidence.cells if c.name == options.reference] if options.reference else list(evidence.cells[:1])
+        named = _references(evidence, options)
         if not named or named[0].config["training"]["batch"]:
             wanted = options.reference or evidence.main.name
             return self.not_testable(evidence, f"the reference {wanted!r} has to be a cell that is no control, trained on all "
@@ -68,6 +74,15 @@ class WinnerStability(Prediction):
         return [*first, *(v for v in verdicts if v not in judged[:1]),
                 report_measured(self, evidence, "overlap with the highest a_0", by_start)]
 
+    def panels(self, evidence: Evidence, options: StabilityOptions) -> list[Panel]:
+        for reference in _references(evidence, options):
+            network = reference.config["network"]
+            others = [c for c in evidence.cells if c is not reference and c.config["network"] == network]
+            draw = partial(_draw_overlaps, evidence, reference, others, options.margin)
+            return [Panel(f"How many winners of {reference.name} win in other trainings from the same start: median, half "
+                          "and nine tenths of the networks.", draw, len(others) + 2)]
+        return []
+
     def _verdict(
         self, evidence: Evidence, options: StabilityOptions, reference: CellResults, cell: CellResults, by_start: Measured
     ) -> Verdict:
@@ -83,6 +98,24 @@ class WinnerStability(Prediction):
             self, evidence, statistic, Margin(low=options.margin), found, control,
             lambda i: chance is not None and i.low <= chance.high,
             overlap(of_reference, half) if half and of_reference else None, cells)
+
+
+def _references(evidence: Evidence, options: StabilityOptions) -> list[CellResults]:
+    return [c for c in evidence.cells if c.name == options.reference] if options.reference else list(evidence.cells[:1])
+
+
+def _draw_overlaps(evidence: Evidence, reference: CellResults, others: list[CellResults], margin: float, axes: Axes) -> None:
+    judged = {True: MAIN, False: COLOURS[5]}
+    found = [(c.name, judged[is_large_batch(reference, c)], overlap(reference, c).values) for c in others]
+    if evidence.control:
+        found.append((evidence.control.name, CONTROL, overlap(reference, evidence.control).values))
+    found.append(("highest a₀", CONTROL, overlap(reference, reference, "start").values))
+    count = rows(axes, found)
+    for colour, label in ((MAIN, "judged: large minibatches"), (COLOURS[5], "reported"), (CONTROL, "control")):
+        axes.plot([], [], color=colour, label=label)
+    axes.axvline(margin, color="0.5", linestyle="--", label=f"the law: at least {margin:g}")
+    axes.set(xlabel="winners in common / of either,\npure number", xlim=(0, 1.02))
+    legend_above(axes, f"Winners shared with {reference.name},\n{count}", columns=1)
 
 
 def is_large_batch(reference: CellResults, cell: CellResults) -> bool:
