@@ -4,8 +4,8 @@
 # **Question.** From a vanishing start, while the output is still about 0, neurons should converge to the few directions that
 # the data alone decide: the limits of u ← unit(u + ε s D(u)/|D(u)|). Do they hold the norm when the loss begins to drop?
 #
-# `python analysis/extremal_directions.py results/extremal-directions extremal_directions.png`, or cell by cell in an editor that
-# knows `# %%`.
+# `python analysis/extremal_directions.py results/extremal-directions extremal_directions.png`, or cell by cell in an editor
+# that knows `# %%`.
 
 # %%
 import sys
