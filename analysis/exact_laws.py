@@ -10,8 +10,10 @@
 import sys
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import mcrace
+from mcrace.predictions.panels import CONTROL, MAIN, rows
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
 WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/exact-laws", "exact_laws.png")
@@ -41,10 +43,30 @@ for v in verdicts:
               f"margin {v.margin!s:12} {v.verdict}")
 
 # %% [markdown]
-# **Figure.** What each network gave for the law of growth, beside its control.
+# **Figure.** The main statistic of each law in each cell, and its control: how far each network is from the law, in units of
+# the margin. To the left of the line is inside; what is exactly 0 is drawn at the left end.
 
 # %%
-figure = mcrace.plot(results, "growth-law")
+LEAST = 1e-8
+
+
+def in_margins(verdict, arm):
+    """Distance of each network's number from the law, over the margin's half width, as powers of ten."""
+    low, high = verdict.margin.low, verdict.margin.high
+    law, width = ((low + high) / 2, (high - low) / 2) if np.isfinite(low) else (0.0, high)
+    return np.log10(np.maximum(np.abs(verdict.values[arm] - law) / width, LEAST))
+
+
+shown = [(f"{v.prediction}, {v.cell}{' (control)' if arm == 'control' else ''}", colour, in_margins(v, arm))
+         for v in verdicts if v.primary for arm, colour in (("main", MAIN), ("control", CONTROL))]
+figure = Figure(figsize=(8, 1 + 0.24 * len(shown)), layout="constrained")
+axes = figure.subplots()
+count = rows(axes, shown)
+axes.axvline(0, color="0.5", linestyle="--", label="the margin")
+ticks = range(int(np.log10(LEAST)), 7, 2)
+axes.set_xticks(ticks, [f"$10^{{{k}}}$" for k in ticks])
+axes.set(xlabel="distance from the law / margin, pure number", title=f"The law, and its control; {count}")
+axes.legend(frameon=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]

@@ -46,6 +46,7 @@ for v in verdicts:
 MEASURES = {"kernel_distance": "tangent kernel", "gate_distance": "gates", "parameter_distance": "parameters"}
 cells = sorted((c for c in results if c.attributes["role"] == "main"), key=lambda c: c.config["network"]["init"]["scale"])
 scales = [c.config["network"]["init"]["scale"] for c in cells]
+lazy = {name: np.nanpercentile(results.cell("lazy").at(name, "level=0.1"), [5, 50, 95]) for name in MEASURES}
 figure = Figure(figsize=(10, 3.2), layout="constrained")
 for axes, (name, label) in zip(figure.subplots(1, 3), MEASURES.items()):
     low, middle, high = np.array([np.nanpercentile(c.at(name, "level=0.1"), [5, 50, 95]) for c in cells]).T
@@ -53,6 +54,10 @@ for axes, (name, label) in zip(figure.subplots(1, 3), MEASURES.items()):
     axes.plot(scales, middle, "o-", color="#0072b2")
     axes.set(xscale="log", xlabel="scale of the start, |w|", ylabel="distance from the start, pure number",
              title=f"{label}\n(n = {len(cells[0].seeds):,} networks a scale)")
+    axes.errorbar(1, lazy[name][1], np.abs(lazy[name][[0, 2]] - lazy[name][1])[:, None], fmt="s", color="#d55e00",
+                  label="control: lazy")
+    axes.set_yscale("log" if name == "parameter_distance" else "linear")
+    axes.legend(frameon=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
