@@ -86,7 +86,8 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[l
 def test_values_reach_the_command_as_they_are(listener, path, value):
     job = replace(JOB, directory=f"/x/{path}", study=f"/y/{path}", versions=value, profile=Profile(variables={"VALUE": value}))
     calls, variable = listener(lambda python: scripts.final_script(replace(job, python=python)))
-    assert calls == [["-m", "mcrace", "merge", f"/x/{path}", "--complete"], ["-m", "mcrace", "test", f"/x/{path}"]]
+    assert calls == [["-m", "mcrace", "merge", f"/x/{path}", "--complete"], ["-m", "mcrace", "test", f"/x/{path}"],
+                     ["-m", "mcrace", "report", f"/x/{path}"]]
     assert variable == value
     calls, _ = listener(lambda python: scripts.array_script(replace(job, python=python), 7, 4))
     assert calls == [["-m", "mcrace", "run", f"/y/{path}", "-o", f"/x/{path}", "--share", "8/1500", "--workers", "64",
