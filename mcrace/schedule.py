@@ -48,11 +48,11 @@ def _varies(training: Training) -> bool:
 
 
 def times_at(training: Training, steps: np.ndarray) -> np.ndarray:
-    """t = Σ step sizes before each of some increasing steps, float64."""
+    """t = Σ step sizes before each of some steps, in any order and shape, float64."""
     if not _varies(training):
         return steps * training.step_size
-    out, passed = np.zeros(len(steps)), 0.0
-    for first in range(0, int(steps[-1]), CHUNK):
+    out, passed = np.zeros(steps.shape), 0.0
+    for first in range(0, int(steps.max(initial=0)), CHUNK):
         sums = passed + np.cumsum(step_sizes(training, first, min(first + CHUNK, training.steps)))
         inside = (steps > first) & (steps <= first + len(sums))
         out[inside] = sums[steps[inside] - first - 1]

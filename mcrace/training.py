@@ -209,9 +209,8 @@ def _medians(values, used):
 def _snapshot(group: Group, step: np.ndarray | int, samples: Samples | None = None) -> Snapshot:
     loss = group.config.task.loss
     steps = np.broadcast_to(np.asarray(step, np.int64), group.rows.shape)
-    different, which = np.unique(steps, return_inverse=True)
     return Snapshot(group.W, group.v, group.labels, samples or Samples(group.X, group.y, loss), loss, group.origin,
-                    steps, times_at(group.config.training, different)[which])
+                    steps, times_at(group.config.training, steps))
 
 
 def _record_final(group: Group, recorder: Recorder) -> None:

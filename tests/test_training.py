@@ -371,6 +371,8 @@ def test_step_sizes_and_their_clock(schedule):
     clock = np.concatenate([[0], np.cumsum(expected)])
     steps = np.array([0, 1, 2, 5, 17, 40])
     assert np.allclose(times_at(training, steps), clock[steps], rtol=1e-12)
+    shuffled = np.array([[17, 0, 40], [5, 17, 1]])
+    assert np.allclose(times_at(training, shuffled), clock[shuffled], rtol=1e-12)
     wanted = np.concatenate([clock[1:] - 1e-9, clock[1:-1] + 1e-9, [1e-9, clock[-1] + 1, np.inf]])
     first = [next((k for k in range(41) if clock[k] >= t), -7) for t in wanted]
     assert first_steps_at(training, wanted, -7).tolist() == first

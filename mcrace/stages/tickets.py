@@ -156,8 +156,7 @@ class Tickets(Stage):
                 loss[:, k] = np.where(none, np.nan, record.at["loss"][:, record.states.index("final")])
             neurons[:, k, : chosen.shape[1]] = chosen
             sums[:, k], others[:, k] = start.sum_of(start.handicap, chosen), other.sum_of(other.handicap, chosen)
-        different, which = np.unique(np.maximum(step, 0), return_inverse=True)
-        time = np.where(step >= 0, times_at(trained.config.training, different)[which.reshape(shape)], np.nan)
+        time = np.where(step >= 0, times_at(trained.config.training, step), np.nan)
         values: tuple[np.ndarray, ...] = (size, neurons, sums, others, start.clock, other.clock, step, time, stop, loss)
         return {"variant": Variable(("variant",), np.array(VARIANTS, object)),
                 **{name: Variable(dims, array, {"description": text, "units": units})
