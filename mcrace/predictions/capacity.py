@@ -11,7 +11,7 @@ from pydantic import Field
 from mcrace.observe.capacity import TOLERANCE, fewest_kept
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_contrast, report_mean
-from mcrace.predictions.panels import CONTROL, MAIN, Panel, legend_above, loss_kept
+from mcrace.predictions.panels import Panel, legend_above, loss_kept
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -68,11 +68,7 @@ class Capacity(Prediction):
 
 
 def _draw_kept(evidence: Evidence, curve: str, done: str, axes: Axes) -> None:
-    for colour, cell in ((MAIN, evidence.main), (CONTROL, evidence.control)):
-        if cell is not None:
-            losses = cell.at(curve, END)
-            excess = (losses - losses[:, -1:]) / cell.at("zero_loss", "start")[:, None]
-            loss_kept(axes, excess, colour, f"{cell.name}, n = {np.isfinite(excess[:, -1]).sum():,} networks")
+    loss_kept(axes, evidence, curve, END)
     axes.axhline(TOLERANCE, color="0.5", linestyle="--", label=f"{TOLERANCE:g}: K is enough below it")
     legend_above(axes, f"{done} to K neurons,\na tenth of the loss left", columns=1)
 

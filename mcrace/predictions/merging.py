@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import LEAST_NETWORKS, judge_contrast, judge_mean, worst
-from mcrace.predictions.panels import CONTROL, MAIN, Panel, legend_above, loss_kept
+from mcrace.predictions.panels import Panel, legend_above, loss_kept
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -77,11 +77,7 @@ class Merging(Prediction):
 
 
 def _draw_merging(evidence: Evidence, margin: float, axes: Axes) -> None:
-    for colour, cell in ((MAIN, evidence.main), (CONTROL, evidence.control)):
-        if cell is not None:
-            losses = cell.at("merge_curve", AT)
-            excess = (losses - losses[:, -1:]) / cell.at("zero_loss", "start")[:, None]
-            loss_kept(axes, excess, colour, f"{cell.name}, n = {np.isfinite(excess[:, -1]).sum():,} networks")
+    loss_kept(axes, evidence, "merge_curve", AT)
     axes.plot([KEPT], [margin], "v", color="0.4", label=f"the law: at most {margin:g} at K = {KEPT}")
     legend_above(axes, "Merged to K neurons,\na fifth of the loss left", columns=1)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean, worst
-from mcrace.predictions.panels import CONTROL, MAIN, Panel, bands, legend_above
+from mcrace.predictions.panels import Panel, arms, bands, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin
 
@@ -68,13 +68,9 @@ class MutualAlignment(Prediction):
         ]
 
 
-def _arms(evidence: Evidence) -> list[tuple[str, CellResults]]:
-    return [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
-
-
 def _draw_alignment(axes: Axes, evidence: Evidence) -> None:
     """A on the time grid where it was recorded there, otherwise at the start and at the end."""
-    for colour, cell in _arms(evidence):
+    for colour, cell in arms(evidence):
         label = f"{cell.name}, n = {len(cell.seeds):,} networks"
         if "alignment" in cell:
             bands(axes, cell["step"], cell["alignment"], colour, label)
@@ -94,7 +90,7 @@ def _draw_alignment(axes: Axes, evidence: Evidence) -> None:
 
 def _draw_clusters(axes: Axes, evidence: Evidence) -> None:
     """Share of the live neurons in the largest k clusters, as a share of all neurons that k is."""
-    for colour, cell in _arms(evidence):
+    for colour, cell in arms(evidence):
         labels = cell.at("cluster", END)
         neurons = labels.shape[1]
         counts = np.stack([(labels == k).sum(axis=1) for k in range(1, neurons + 1)], axis=1)

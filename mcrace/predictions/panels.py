@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mcrace.predictions.base import Evidence
+    from mcrace.results import CellResults
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, as in the style sheet
 INK = "#1b1f24"  # of text and axes; a page takes its own instead
 MAIN, CONTROL, HALF_STEP = COLOURS[:3]
@@ -38,7 +41,12 @@ class Panel:
     rows: int = 0
 
 
-def bands(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str, linestyle: str = "-") -> None:
+def arms(evidence: Evidence) -> list[tuple[str, CellResults]]:
+    """The main cell and its control, if there is one, each with its colour."""
+    return [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
+
+
+def bands(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
     """The median over networks as a line, and bands that hold half and nine tenths of them.
 
     Parameters
@@ -53,7 +61,7 @@ def bands(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, label: str
     lowest, low, middle, high, highest = np.nanquantile(values[:, enough], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     axes.fill_between(x[enough], lowest, highest, color=colour, alpha=0.15, linewidth=0)
     axes.fill_between(x[enough], low, high, color=colour, alpha=0.3, linewidth=0)
-    axes.plot(x[enough], middle, color=colour, label=label, linestyle=linestyle)
+    axes.plot(x[enough], middle, color=colour, label=label)
 
 
 def legend_above(axes: Axes, title: str, columns: int = 2) -> None:
@@ -116,17 +124,19 @@ def rows(axes: Axes, values: Sequence[tuple[str, str, np.ndarray]]) -> str:
     return f"n = {min(counts):,}" + (f" to {max(counts):,}" if max(counts) > min(counts) else "") + " networks a row"
 
 
-def loss_kept(axes: Axes, excess: np.ndarray, colour: str, label: str, linestyle: str = "-") -> None:
-    """What a network loses by keeping K neurons, over L_0, against K; below 1e-3 the axis is linear.
-
-    Parameters
-    ----------
-    excess : array [network, K - 1]
+def loss_kept(axes: Axes, evidence: Evidence, curve: str, state: str) -> None:
+    """What networks lose by keeping K neurons, over L_0, against K, by a curve [network, K - 1] at a state; below 1e-3 the
+    axis is linear.
     """
-    bands(axes, np.arange(1, excess.shape[1] + 1), excess, colour, label, linestyle)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=1e-3)
-    axes.set(xlabel="neurons kept, K", ylabel="gain of loss ΔL/L₀, pure number", xlim=(1, excess.shape[1]))
+    for colour, cell in arms(evidence):
+        losses = cell.at(curve, state)
+        excess = (losses - losses[:, -1:]) / cell.at("zero_loss", "start")[:, None]
+        label = f"{cell.name}, n = {np.isfinite(excess[:, -1]).sum():,} networks"
+        bands(axes, np.arange(1, excess.shape[1] + 1), excess, colour, label)
+        axes.set_xlim(1, excess.shape[1])
+    axes.set(xlabel="neurons kept, K", ylabel="gain of loss ΔL/L₀, pure number")
 
 
 def density_of_law(
@@ -135,6 +145,6 @@ def density_of_law(
     """A density of points [network, ...] with its running median and, dashed, the law that they are equal."""
     good = np.isfinite(x) & np.isfinite(y)
     density(axes, x[good], y[good], colour, *limits)
-    axes.plot(*running_median(x[good], y[good], np.linspace(*limits[0], 25)), color=INK, label="median")
+    axes.plot(*running_median(x[good], y[good], np.linspace(*limits[0], 33)), color=INK, label="median")
     axes.plot(limits[0], limits[0], color="0.5", linestyle="--", label=law)
     axes.set(xlim=limits[0], ylim=limits[1])

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import judge_mean
-from mcrace.predictions.panels import CONTROL, INK, MAIN, Panel, density, legend_above, running_median
+from mcrace.predictions.panels import Panel, arms, density_of_law, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import (
     Interval,
@@ -89,9 +89,8 @@ class Racing(Prediction):
     def panels(self, evidence: Evidence, options: RacingOptions) -> list[Panel]:
         if not is_balanced(evidence.main):
             return []
-        cells = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control is not None else [])]
         caption = "All neurons of {}: growth against the handicap of the start; its median (solid) and the law (dashed)."
-        return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in cells]
+        return [Panel(caption.format(cell.name), partial(_draw_race, cell, colour)) for colour, cell in arms(evidence)]
 
     def _balanced(self, evidence: Evidence, margin: Margin) -> list[Verdict]:
         lazy_fails = lambda i: i.high < LAZY_SLOPE
@@ -160,11 +159,8 @@ def _draw_race(cell: CellResults, colour: str, axes: Axes) -> None:
         constant = np.nansum(excess, axis=1, keepdims=True) / np.maximum(count, 1)
         growth = np.where(signs == sign, growth - constant, growth)
     good = np.isfinite(growth) & np.isfinite(handicap)
-    density(axes, handicap[good], growth[good], colour, DRAWN_HANDICAP, DRAWN_GROWTH)
-    axes.plot(*running_median(handicap[good], growth[good], np.linspace(*DRAWN_HANDICAP, 33)), color=INK, label="median")
-    axes.plot(DRAWN_HANDICAP, DRAWN_HANDICAP, color="0.5", linestyle="--", label="the law: slope 1")
-    axes.set(xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant,\npure number",
-             xlim=DRAWN_HANDICAP, ylim=DRAWN_GROWTH)
+    density_of_law(axes, handicap, growth, colour, (DRAWN_HANDICAP, DRAWN_GROWTH), "the law: slope 1")
+    axes.set(xlabel="handicap 2 log((1 + cos δ₀)/2), pure number", ylabel="log(a_T / a₀) − constant,\npure number")
     legend_above(axes, f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons")
 
 

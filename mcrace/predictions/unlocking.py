@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import Measured, judge_mean, report_measured, worst
-from mcrace.predictions.panels import CONTROL, MAIN, Panel, density_of_law, legend_above
+from mcrace.predictions.panels import Panel, arms, density_of_law, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, harrell_c
 
@@ -82,9 +82,8 @@ class Unlocking(Prediction):
         return [worst([order, locked, late]), locked, late, *self._reported(evidence)]
 
     def panels(self, evidence: Evidence, options: UnlockingOptions) -> list[Panel]:
-        arms = [(MAIN, evidence.main), *([(CONTROL, evidence.control)] if evidence.control else [])]
         caption = "Neurons of {} that start against their drift and unlock: when, against when the law says."
-        return [Panel(caption.format(cell.name), partial(_draw_times, cell, colour)) for colour, cell in arms]
+        return [Panel(caption.format(cell.name), partial(_draw_times, cell, colour)) for colour, cell in arms(evidence)]
 
     def _reported(self, evidence: Evidence) -> list[Verdict]:
         rows: dict[str, Callable[[CellResults], np.ndarray]] = {
