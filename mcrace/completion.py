@@ -74,13 +74,17 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
 
 
 def _check_tests(study: Study, observables: tuple[str, ...]) -> None:
-    """Whether there are test samples where they are looked at; told of the first such observable of each cell."""
+    """Whether there are test samples, or images, where they are looked at; told of the first such observable of each cell."""
     mistakes = []
     for cell in study.cells:
         asked = (*cell.config.record.observables, *observables)
         of_tests = [o for o in asked if OBSERVABLES[o.partition("@")[0]].tests]
         if of_tests and not cell.config.task.test_samples:
             mistakes.append(f"task.test_samples: is 0 in cell {cell.name}, but {of_tests[0]!r} needs test samples")
+        of_images = [o for o in asked if OBSERVABLES[o.partition("@")[0]].images]
+        if of_images and cell.config.task.image() is None:
+            mistakes.append(f"task.kind: {cell.config.task.kind!r} has no images to corrupt in cell {cell.name}, but "
+                            f"{of_images[0]!r} needs them")
     if mistakes:
         raise StudyError(listed(mistakes))
 

@@ -11,9 +11,11 @@ from mcrace.initial import parameters_of
 from mcrace.observe import OBSERVABLES, Path, Snapshot
 from mcrace.observe.alignment import SOME
 from mcrace.study import Config
+from mcrace.tasks.corruption import CONDITIONS, KINDS
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
 LEVELS = {"onset": 0.99}
+COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0]))}  # dimensions with values
 
 
 class Status(IntEnum):
@@ -196,4 +198,4 @@ def sizes_of(config: Config) -> dict[str, int]:
     neurons = config.network.hidden[0]
     some = min(neurons, SOME)
     return {"neuron": neurons, "kept": neurons, "input": config.task.inputs(), "sample": config.task.samples,
-            "some_neuron": some, "some_neuron_2": some}
+            "some_neuron": some, "some_neuron_2": some, **{name: len(values) for name, values in COORDINATES.items()}}

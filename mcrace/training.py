@@ -48,7 +48,7 @@ class Group:
     beginning : callable
         From seeds to the weights W and v at the start.
     testing : callable
-        From seeds to test samples X and labels y.
+        From seeds, and a condition if not that of the task, to test samples X and labels y.
     """
 
     config: Config
@@ -62,7 +62,7 @@ class Group:
     levels: np.ndarray
     at: np.ndarray
     beginning: Callable[[np.ndarray], Weights]
-    testing: Callable[[np.ndarray], Drawn]
+    testing: Callable[..., Drawn]
     place: int = 0
 
     @property
@@ -98,7 +98,7 @@ class Group:
     def origin(self) -> Origin:
         """What observables may know of the networks beyond their weights."""
         return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds),
-                      lambda: self.testing(self.seeds))
+                      lambda *condition: self.testing(self.seeds, *condition))
 
 
 def _each(*values: Any, by: Callable[..., np.ndarray]) -> Any:
@@ -344,6 +344,6 @@ def draw(
     def rounded(some: np.ndarray) -> Weights:
         return tuple(w.astype(config.training.dtype).astype(float) for w in begin(some))
 
-    test = lambda some: config.task.test_samples_of(pool, entropy, some)
+    test = lambda some, *condition: config.task.test_samples_of(pool, entropy, some, *condition)
     return Group(config, entropy, rows, seeds, rounded(seeds), initial_velocities(config, entropy, seeds), X, y, levels, at,
                  rounded, test)

@@ -23,7 +23,7 @@ from mcrace.errors import VersionError
 from mcrace.kernels import choose
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
-from mcrace.recording import Recorder, Status
+from mcrace.recording import COORDINATES, Recorder, Status
 from mcrace.schedule import times_at
 from mcrace.stages import STAGES, Trained
 from mcrace.store import Variable
@@ -120,6 +120,7 @@ def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Va
             observable = OBSERVABLES[name]
             notes = {"description": observable.text, "units": observable.units}
             out[name + suffix] = Variable(("seed", *place, *observable.dims), values, notes)
+            out |= {dim: Variable((dim,), COORDINATES[dim]) for dim in observable.dims if dim in COORDINATES}
     for name, values in run.weights.items():
         state = next((s for s in ("start", "final") if name.endswith(f"_{s}")), "")
         symbol = name.removesuffix(f"_{state}")

@@ -36,7 +36,9 @@ class Path(ABC):
 
 @dataclass(frozen=True)
 class Observable:
-    """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples."""
+    """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples, `images` if it
+    corrupts those.
+    """
 
     name: str
     compute: Callable[[Snapshot], np.ndarray]
@@ -45,6 +47,7 @@ class Observable:
     units: str
     path: Path | None = None
     tests: bool = False
+    images: bool = False
 
     @property
     def text(self) -> str:
@@ -56,7 +59,7 @@ OBSERVABLES: Registry[Observable] = Registry("observable", "mcrace.observables")
 
 
 def observable(
-    name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False
+    name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False, images: bool = False
 ) -> Callable:
     """Register ``f(state) -> array [network, *dims]`` as an observable.
 
@@ -72,10 +75,12 @@ def observable(
         Stored beside it; "1": a pure number.
     tests : bool
         Whether it needs test samples (``task.test_samples``).
+    images : bool
+        Whether it needs inputs that are images, which can be corrupted.
     """
 
     def register(compute: Callable[[Snapshot], np.ndarray]) -> Callable[[Snapshot], np.ndarray]:
-        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, tests=tests))
+        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, None, tests, images))
         return compute
 
     return register

@@ -14,6 +14,7 @@ from mcrace.kernels import Samples, networks
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
+from mcrace.tasks.corruption import CONDITIONS, Condition
 
 if TYPE_CHECKING:
     from mcrace.study import Config
@@ -73,7 +74,7 @@ class Origin:
     seeds : int64 array [network]
     X : float64 array [network, sample, input], or [sample, input] where they are shared
     start : callable returning the weights at the start
-    test : callable returning test samples X and labels y, as those of the task
+    test : callable returning test samples X and labels y, as those of the task; or, given one, under a `Condition`
     """
 
     config: Config
@@ -81,7 +82,7 @@ class Origin:
     seeds: np.ndarray
     X: np.ndarray
     start: Callable[[], tuple[np.ndarray, ...]]
-    test: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    test: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
 
 class Moment:
@@ -130,9 +131,21 @@ class Moment:
     @cached_property
     def test(self) -> Self:
         """The same networks on their test samples."""
+        return self._tested()
+
+    def under(self, condition: Condition) -> Self:
+        """The same networks on their test samples under a condition."""
+        return self._tested(condition)
+
+    def _tested(self, *condition: Condition) -> Self:
         if self.origin.test is None:
             raise TypeError("networks without a task have no test samples")
-        return self.on(*self.origin.test())
+        return self.on(*self.origin.test(*condition))
+
+    @cached_property
+    def corrupted_outputs(self) -> np.ndarray:
+        """f on the test samples under each of `CONDITIONS` [network, corruption, severity, sample]."""
+        return np.stack([np.stack([self.under(c).outputs for c in row], axis=1) for row in CONDITIONS], axis=1)
 
     @cached_property
     def shuffled_labels(self) -> np.ndarray:
