@@ -15,7 +15,7 @@ from mcrace.tasks.corruption import CONDITIONS, KINDS
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
 LEVELS = {"onset": 0.99}
-COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0]))}  # dimensions with values
+COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0]))}  # of dimensions
 
 
 class Status(IntEnum):
