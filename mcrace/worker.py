@@ -20,7 +20,7 @@ from llvmlite import binding
 
 from mcrace import __version__, store
 from mcrace.errors import VersionError
-from mcrace.kernels import choose
+from mcrace.kernels import LayeredNetworks, choose
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
 from mcrace.recording import COORDINATES, Recorder, Status
@@ -97,6 +97,8 @@ def configuration(plain: dict[str, Any]) -> Config:
 def kernel_of(config: Config) -> str:
     """The name of the kernel that trains a cell: a pure function of its configuration."""
     training = config.training
+    if config.layered:
+        return LayeredNetworks.kernel
     plain = not (training.weight_decay or training.kept_velocity or training.batch)
     return choose(config.task.inputs(), config.network.hidden[0], config.task.samples, training.dtype, plain).kernel
 

@@ -7,7 +7,8 @@ network over all its recording times, and leaves one value at its end (``"unlock
 
 from mcrace.observe import alignment, capacity, extremal, laws, neurons, outputs, regimes, robustness, span, unlocking
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
-from mcrace.observe.snapshot import Snapshot
+from mcrace.observe.layered import LayeredSnapshot
+from mcrace.observe.snapshot import Moment, Snapshot
 
-__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "capacity", "extremal", "laws", "neurons",
-           "observable", "outputs", "path", "regimes", "robustness", "span", "unlocking"]
+__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity", "extremal",
+           "laws", "neurons", "observable", "outputs", "path", "regimes", "robustness", "span", "unlocking"]
