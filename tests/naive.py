@@ -159,12 +159,12 @@ def layered_train(layers, weights, X, y, kind, etas, given=None, decay=0.0, mome
         few = slice(None) if orders is None else orders[step][orders[step] >= 0]
         slopes = layered_slopes(layers, weights, X[few], y[few], kind, None if given is None else given[few])
         for k, name in enumerate(name.rstrip("0123456789") for name in layers.names):
-            if name in ("gain", "shift", "rate") and name not in layers.norm.trained:
+            if name in ("gain", "shift", "strength") and name not in layers.norm.trained:
                 continue
             drag = decay * weights[k] if k < len(kinds.matrices) else 0
             speeds[k] = momentum * speeds[k] + eta * (slopes[k] - drag)
             moved = weights[k] + speeds[k]
-            weights = [*weights[:k], np.clip(moved, 1e-3, 1) if name == "rate" else moved, *weights[k + 1 :]]
+            weights = [*weights[:k], np.clip(moved, 1e-3, 1) if name == "strength" else moved, *weights[k + 1 :]]
     return weights
 
 

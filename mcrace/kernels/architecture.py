@@ -3,7 +3,7 @@
 With hidden layers l = 1..H, x_0 the input, and f the outputs,
 
     h_l = W_l x_(l-1) + b_l        z_l = h_l, or γ_l (h_l - mean h_l)/σ_eff + β_l
-    x_l = relu(z_l) [+ x_(l-1)]    f = V x_H + b_f
+    x_l = relu(z_l) [+ x_(l-1)]    f = V x_H + b_out
 
 where σ_eff comes from the units of the layer at one sample (THEORY.md, normalised-growth): σ² = var(h) + eps, and
 
@@ -28,7 +28,7 @@ from mcrace.kernels.one_layer import TILE
 
 NONE, LAYERNORM, R_LAYERNORM, BAYESIAN = range(4)
 NORMS = {"layernorm": LAYERNORM, "r_layernorm": R_LAYERNORM, "bayesian_r_layernorm": BAYESIAN}
-GAIN, SHIFT, RATE = "gain", "shift", "rate"
+GAIN, SHIFT, STRENGTH = "gain", "shift", "strength"
 RATES = 1e-3, 1.0  # between which a trained λ is kept
 
 
@@ -44,7 +44,7 @@ class Norm:
     alpha : float
     eps : float
         Added to the variance; may be 0.
-    trained : tuple of "gain", "shift", "rate"
+    trained : tuple of "gain", "shift", "strength"
         Which of γ, β and λ are trained; λ is kept between 0.001 and 1.
     """
 
@@ -59,7 +59,7 @@ class Parts(NamedTuple):
     """The arrays of a network, or of many, by what they are; empty where there are none."""
 
     matrices: tuple[Any, ...]  # W_1, ..., W_H, V
-    biases: tuple[Any, ...]  # b_1, ..., b_H, b_f
+    biases: tuple[Any, ...]  # b_1, ..., b_H, b_out
     gains: tuple[Any, ...]  # γ_1, ..., γ_H
     shifts: tuple[Any, ...]  # β_1, ..., β_H
     rates: tuple[Any, ...]  # λ_1, ..., λ_H
@@ -69,7 +69,7 @@ class Parts(NamedTuple):
 class Layers:
     """The architecture of a network.
 
-    Its weights are a tuple of arrays in the order of `names`: W_1, ..., W_H, V, then with biases b_1, ..., b_H, b_f, then
+    Its weights are a tuple of arrays in the order of `names`: W_1, ..., W_H, V, then with biases b_1, ..., b_H, b_out, then
     with a normalisation γ_l, β_l, λ_l of each hidden layer in turn, whether they are trained or not.
 
     Attributes
@@ -88,7 +88,7 @@ class Layers:
     >>> Layers(3, (5, 4), bias=True).shapes
     ((5, 3), (4, 5), (1, 4), (5,), (4,), (1,))
     >>> Layers(3, (5,), norm=Norm()).names
-    ('W1', 'V', 'gain1', 'shift1', 'rate1')
+    ('W1', 'V', 'gain1', 'shift1', 'strength1')
     """
 
     inputs: int
@@ -109,8 +109,8 @@ class Layers:
         """The name of each array."""
         layers = [str(l) for l in range(1, len(self.hidden) + 1)]
         names = [*("W" + l for l in layers), "V"]
-        names += [*("b" + l for l in layers), "bf"] if self.bias else []
-        names += [kind + l for l in layers for kind in (GAIN, SHIFT, RATE)] if self.norm else []
+        names += [*("b" + l for l in layers), "b_out"] if self.bias else []
+        names += [kind + l for l in layers for kind in (GAIN, SHIFT, STRENGTH)] if self.norm else []
         return tuple(names)
 
     @property
@@ -179,14 +179,14 @@ def plan_of(layers: Layers) -> Plan:
     size = rates + (padded(len(hidden), TILE) if norm else 0)
     trained = norm.trained if norm else ()
     kinds = [(True, 0, weights[-1]), (layers.bias, biases[0], biases[-1]), (GAIN in trained, gains[0], gains[-1]),
-             (SHIFT in trained, shifts[0], shifts[-1]), (RATE in trained, rates, size)]
+             (SHIFT in trained, shifts[0], shifts[-1]), (STRENGTH in trained, rates, size)]
     activations = _starts(widths[1:], 0)
     normals = _starts([m if norm else 0 for m in hidden], int(activations[-1]))
     scales = _starts([4 if norm else 0 for _ in hidden], int(normals[-1]))
     kept = int(scales[-1])
     return Plan(
         np.array(widths), np.array(layers.hidden), weights, biases, gains, shifts, rates, size,
-        np.array([(start, end) for moves, start, end in kinds if moves], np.int64), RATE in trained, layers.bias,
+        np.array([(start, end) for moves, start, end in kinds if moves], np.int64), STRENGTH in trained, layers.bias,
         np.array(layers.skips), activations, normals, scales, kept, kept + max(hidden) * any(layers.skips),
     )  # fmt: skip
 
