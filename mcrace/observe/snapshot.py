@@ -105,6 +105,11 @@ class Moment:
         raise NotImplementedError
 
     @property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """-∂L/∂weights, as the weights."""
+        raise NotImplementedError
+
+    @property
     def movable(self) -> np.ndarray:
         """Whether there is anything that can move [network]."""
         raise NotImplementedError
@@ -239,6 +244,12 @@ class Snapshot(Moment):
     def drift(self) -> np.ndarray:
         """D [network, neuron, input] (THEORY.md, Notation)."""
         return self._with_drift[1]
+
+    @cached_property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """v D and w.D."""
+        along = np.cumsum(self.W * self.drift, axis=2)[:, :, -1]
+        return self.v[:, :, None] * self.drift, along
 
     @cached_property
     def norms(self) -> np.ndarray:

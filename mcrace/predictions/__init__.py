@@ -14,6 +14,7 @@ from mcrace.predictions import (
     lottery_ticket,
     merging,
     mutual_alignment,
+    normalised_growth,
     racing,
     sign_and_death,
     span_freezing,
@@ -26,7 +27,7 @@ from mcrace.predictions.forms import judge_mean
 from mcrace.predictions.judging import cases, test
 from mcrace.predictions.panels import Panel
 
-__all__ = ["Evidence", "Needs", "Options", "PREDICTIONS", "Panel", "Prediction", "Verdict", "balancedness", "capacity",
+__all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity",
            "cases", "corruption_robustness", "early_phase", "extremal_directions", "fixed_gate_race", "growth_law",
-           "judge_mean", "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death",
-           "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]
+           "judge_mean", "lottery_ticket", "merging", "mutual_alignment", "normalised_growth", "prediction", "racing",
+           "sign_and_death", "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]
