@@ -92,7 +92,7 @@ class NormalisedGrowth(Prediction):
         norm = evidence.main.config["network"]["norm"]
         if not norm or norm["eps"]:
             return []
-        drawn = [Panel("Slope of log|v(t) - v(0)| on log t before the loss drops: median, half and nine tenths of the networks.",
+        drawn = [Panel("Slope of log|v(t) - v(0)| on log t before the loss drops: median, half and nine tenths of networks.",
                        partial(_draw_slopes, evidence, options.margin), 2)]
         if options.images:
             drawn.append(Panel("How well E tells images with noise from clean ones, by what it is measured on.",
