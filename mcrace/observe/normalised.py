@@ -155,7 +155,7 @@ class EarlyGrowthSlope(Path):
 
 
 @compiled
-def _projections(A, r, g):
+def projections(A, r, g):
     """Σ ω g/Σ ω with ω_n = r_n A_n.Σ_k r_k A_k, for A [network, neuron, sample], r and g [network, sample]."""
     out = np.empty(len(A))
     for i in range(len(A)):

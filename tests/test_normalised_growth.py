@@ -1,0 +1,147 @@
+"""What normalised networks do, in networks of plain NumPy: observables of their growth, and the verdicts on it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mcrace.observe import OBSERVABLES
+from mcrace.observe.normalised import projections, psi
+from mcrace.observe.snapshot import Moment
+
+# ------------------------------------------------------------------------------------------------- plain NumPy
+
+
+def evaluate(W, v, X, y, g=None):
+    """Activations, residuals and slopes (W', v') of LayerNorm networks with eps = 0, times g of each sample; mse."""
+    g = np.ones(len(X)) if g is None else g
+    h = X @ W.T
+    c = h - h.mean(axis=1, keepdims=True)
+    sigma = np.sqrt((c**2).mean(axis=1, keepdims=True))
+    u = c / sigma
+    A = np.maximum(u, 0)
+    r = y - g * (A @ v)
+    p = (g * r)[:, None] * v * (u > 0)
+    dc = (p - u * (p * u).mean(axis=1, keepdims=True)) / sigma
+    return A, r, (dc - dc.mean(axis=1, keepdims=True)).T @ X / len(X), (g * r) @ A / len(X)
+
+
+class NaiveMoment(Moment):
+    """Some networks at a moment; `normalised` or plain ones."""
+
+    loss = "mse"
+
+    def __init__(self, W, v, X, y, step, eta, normalised=True):
+        self.W, self.v, self.y, self.normalised = W, v, np.broadcast_to(y, (len(W), len(y))), normalised
+        training = SimpleNamespace(step_size=eta)
+        self.origin = SimpleNamespace(X=X, config=SimpleNamespace(training=training, network=SimpleNamespace(hidden=(W.shape[1],))))
+        self.step, self.time = np.full(len(W), step), np.full(len(W), step * eta)
+
+    @property
+    def weights(self):
+        return self.W, self.v[:, None]
+
+    @property
+    def slopes(self):
+        if self.normalised:
+            found = [evaluate(W, v, self.X, y)[2:] for W, v, y in zip(self.W, self.v, self.y)]
+        else:
+            gates = [self.X @ W.T > 0 for W in self.W]
+            rs = [y - (on * (self.X @ W.T)) @ v for W, v, y, on in zip(self.W, self.v, self.y, gates)]
+            drifts = [(on * r[:, None]).T @ self.X / len(self.X) for on, r in zip(gates, rs)]
+            found = [(v[:, None] * D, (W * D).sum(1)) for W, v, D in zip(self.W, self.v, drifts)]
+        return np.stack([f[0] for f in found]), np.stack([f[1] for f in found])[:, None]
+
+    @property
+    def outputs(self):
+        if self.normalised:
+            return np.stack([evaluate(W, v, self.X, y)[0] @ v for W, v, y in zip(self.W, self.v, self.y)])
+        return np.stack([np.maximum(self.X @ W.T, 0) @ v for W, v in zip(self.W, self.v)])
+
+
+def along(names, steps, eta, every=1, normalised=True, scale=1.0, small=1e-6):
+    """What paths say of three networks that take steps of descent, recorded at every so many steps."""
+    rng = np.random.default_rng(3)
+    X, W, v = rng.normal(size=(20, 5)), scale * rng.normal(size=(3, 12, 5)), small * rng.choice([-1.0, 1.0], (3, 12))
+    y = np.where(X[:, 0] > 0, 1.0, -1.0)
+    state = NaiveMoment(W, v, X, y, 0, eta, normalised)
+    carried = {name: OBSERVABLES[name].path.begin(state) for name in names}
+    for step in range(1, steps + 1):
+        dW, dv = state.slopes
+        state = NaiveMoment(state.W + eta * dW, state.v + eta * dv[:, 0], X, y, step, eta, normalised)
+        if step % every == 0 or step == steps:
+            for name, carry in carried.items():
+                OBSERVABLES[name].path.follow(carry, state)
+    for name, carry in carried.items():
+        OBSERVABLES[name].path.follow(carry, state)  # the last moment may come twice
+    return [OBSERVABLES[name].path.end(carry) for name, carry in carried.items()], state
+
+
+GROWTH = "incoming_growth", "incoming_growth_predicted", "incoming_traded"
+
+
+def test_incoming_norms_grow_by_what_the_step_adds():
+    (growth, predicted, traded), state = along(GROWTH, 60, 0.2)
+    assert np.allclose(growth / predicted, 1, rtol=1e-9) and (growth > 1e-4).all()
+    squares = [(moment.W**2).sum(axis=(1, 2)) for moment in (along(GROWTH, 0, 0.2)[1], state)]
+    assert np.allclose(growth, squares[1] - squares[0], rtol=1e-9)
+    assert ((traded > 0.01) & (traded < 1)).all()
+    assert np.abs(OBSERVABLES["incoming_radial"].compute(state)).max() < 1e-14
+
+
+def test_incoming_norms_are_conserved_by_the_flow():
+    whole, half = (along(GROWTH[:1], round(8 / eta), eta)[0][0] for eta in (0.04, 0.02))
+    assert np.allclose(np.log2(whole / half), 1, atol=0.05)
+
+
+def test_sums_between_records_that_are_apart():
+    (_, exact), _ = along(GROWTH[:2], 120, 0.05)
+    (_, apart), _ = along(GROWTH[:2], 120, 0.05, every=7)
+    error = np.abs(apart / exact - 1)  # of a rule of second order, where gates open and close between records
+    assert (error < 0.01).all() and (error > 1e-9).all()
+
+
+def test_networks_that_are_not_normalised_have_nothing_to_share():
+    (growth, predicted, _), state = along(GROWTH, 60, 0.2, normalised=False, scale=0.1, small=0.1)
+    assert (growth / predicted > 5).all()
+    assert np.abs(OBSERVABLES["incoming_radial"].compute(state)).max() > 0.01
+
+
+def test_outgoing_weights_grow_linearly_or_exponentially():
+    (slope,), _ = along(["early_growth_slope"], 400, 1e-4)
+    assert np.allclose(slope, 1, atol=0.01)
+    (slope,), _ = along(["early_growth_slope"], 400, 0.05, normalised=False, scale=1e-4, small=1e-4)
+    assert (slope > 1.4).all()
+
+
+def test_growth_before_the_drop_is_what_counts():
+    """Steps after the loss has dropped by 1 % change nothing."""
+    (few,), _ = along(["early_growth_slope"], 200, 1e-3)
+    (more,), state = along(["early_growth_slope"], 400, 1e-3)
+    assert np.isfinite(few).all() and np.array_equal(few, more) and (state.losses.mean(axis=1) < 0.9 * 0.5).all()
+
+
+# ------------------------------------------------------------------------------------------------- what E takes
+
+
+def test_psi():
+    """ψ(0) = 0, ψ ≈ t²/2, 0 ≤ ψ' ≤ 1 (THEORY.md, normalised-growth)."""
+    t = np.linspace(0, 50, 2001)
+    assert psi(np.array(0.0)) == 0 and psi(np.array(1e-3)) == pytest.approx(5e-7, rel=2e-3)
+    slope = np.diff(psi(t)) / np.diff(t)
+    assert (slope >= 0).all() and (slope <= 1).all()
+
+
+def test_the_projected_growth_is_the_law():
+    """v' with and without g, at the same W and v = 0, in plain NumPy; the ratio of norms is another number."""
+    rng = np.random.default_rng(5)
+    X, W, g = rng.normal(size=(20, 5)), rng.normal(size=(4, 12, 5)), rng.uniform(0.4, 1, (4, 20))
+    y = rng.choice([-1.0, 1.0], 20)
+    found, expected, norms = [], [], []
+    for w, shrunk in zip(W, g):
+        A, r, _, plain = evaluate(w, np.zeros(12), X, y)
+        *_, taken = evaluate(w, np.zeros(12), X, y, shrunk)
+        expected.append(taken @ plain / (plain @ plain))
+        norms.append(np.linalg.norm(taken) / np.linalg.norm(plain))
+        found.append(projections(np.ascontiguousarray(A.T)[None], r[None], shrunk[None])[0])
+    assert np.allclose(found, expected, rtol=1e-12) and np.abs(np.array(norms) / expected - 1).min() > 1e-4
