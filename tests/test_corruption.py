@@ -126,7 +126,8 @@ def test_the_same_test_images_under_every_condition():
     for row in CONDITIONS:
         for condition in row:
             found, labels = task.test_samples_of(pool, 7, networks, condition)
-            own = [corrupted(clean[i], condition, task.image(), Stream(7, "test corruption", n)) for i, n in enumerate(networks)]
+            streams = (Stream(7, "test corruption", n) for n in networks)
+            own = [corrupted(X, condition, task.image(), stream) for X, stream in zip(clean, streams)]
             assert np.array_equal(found, np.stack(own)) and np.array_equal(labels, y) and not np.array_equal(found, clean)
     assert np.array_equal(task.test_samples_of(pool, 7, networks, CLEAN)[0], clean)
 

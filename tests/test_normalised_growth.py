@@ -8,6 +8,8 @@ import pytest
 from mcrace.observe import OBSERVABLES
 from mcrace.observe.normalised import projections, psi
 from mcrace.observe.snapshot import Moment
+from mcrace.predictions import PREDICTIONS
+from mcrace.predictions.base import Evidence
 
 # ------------------------------------------------------------------------------------------------- plain NumPy
 
@@ -34,7 +36,8 @@ class NaiveMoment(Moment):
     def __init__(self, W, v, X, y, step, eta, normalised=True):
         self.W, self.v, self.y, self.normalised = W, v, np.broadcast_to(y, (len(W), len(y))), normalised
         training = SimpleNamespace(step_size=eta)
-        self.origin = SimpleNamespace(X=X, config=SimpleNamespace(training=training, network=SimpleNamespace(hidden=(W.shape[1],))))
+        config = SimpleNamespace(training=training, network=SimpleNamespace(hidden=(W.shape[1],)))
+        self.origin = SimpleNamespace(X=X, config=config)
         self.step, self.time = np.full(len(W), step), np.full(len(W), step * eta)
 
     @property
@@ -145,3 +148,90 @@ def test_the_projected_growth_is_the_law():
         norms.append(np.linalg.norm(taken) / np.linalg.norm(plain))
         found.append(projections(np.ascontiguousarray(A.T)[None], r[None], shrunk[None])[0])
     assert np.allclose(found, expected, rtol=1e-12) and np.abs(np.array(norms) / expected - 1).min() > 1e-4
+
+
+# ------------------------------------------------------------------------------------------------- verdicts
+
+
+class Cell:
+    """What the prediction sees of a cell: the same numbers for all networks, but for a little spread."""
+
+    def __init__(self, name, kind="bayesian_r_layernorm", count=60, eps=0.0, step_size=0.1, method="gd", excess=1.0, **found):
+        self.given = {"excess": excess, **found}
+        self.name, self.seeds, self.attributes = name, np.arange(count), {"role": "main"}
+        training = {"step_size": step_size, "schedule": {"kind": "constant", "warm_up": 0}, "method": method, "weight_decay": 0,
+                    "batch": None}
+        self.config = {"network": {"norm": {"kind": kind, "eps": eps} if kind else None}, "training": training}
+        means = {"incoming_growth": 10 * step_size * excess, "incoming_growth_predicted": 10 * step_size,
+                 "incoming_traded": 0.1, "early_growth_slope": 1.0, "incoming_radial": 0.0, "projected_growth": 0.9,
+                 "projected_growth_law": 0.9, "growth_norm_ratio": 0.91, "roughness_auc": np.array([0.95, 0.6, 0.5])} | found
+        rng = np.random.default_rng(1)
+        self.found = {k: np.asarray(m) * (1 + 1e-12 * rng.normal(size=(count, *np.shape(m)))) for k, m in means.items()}
+        self.found["status"] = np.zeros(count, np.int8)
+
+    def at(self, observable, state):
+        return self.found[observable]
+
+    def __getitem__(self, name):
+        return self.found[name]
+
+
+PLAIN = {"kind": "", "incoming_growth": 2.0, "early_growth_slope": 1.6, "incoming_radial": 0.3}
+
+
+def verdicts(main, control=None, **options):
+    """The verdicts by statistic, with both at half the step."""
+    law, half = PREDICTIONS["normalised-growth"], {"step_size": 0.05}
+    control = control or Cell("plain", **PLAIN)
+    main_half = Cell("half", **{**main.given, **half})
+    evidence = Evidence(1, main, control, main_half, True, (main,), {main.name: main_half, "plain": Cell("h", **PLAIN, **half)})
+    return {v.statistic: v for v in law.judge(evidence, law.options(**options))}
+
+
+def test_the_laws_hold_and_their_controls_fail():
+    found = verdicts(Cell("main"))
+    first = next(iter(found.values()))
+    assert first.primary and first.statistic == "growth of |W|² over Σ η²|∂L/∂W|²"
+    assert {k: v.verdict for k, v in found.items()} == {
+        "growth of |W|² over Σ η²|∂L/∂W|²": "supported",
+        "|cosine| of W and ∂L/∂W, onset": "supported",
+        "slope of log growth of |W|² on log η": "supported",
+        "slope of log|v(t) - v(0)| on log t": "supported",
+        "share of |W|² that changed hands": "reported",
+        "relative error of the projected growth": "supported",
+        "AUC of E of the input at noise 0.5": "supported",
+        "AUC of E of the input, control: E of h": "supported",
+        "AUC of E of h at noise 0.5": "supported"}
+    assert all(v.control.failed for v in found.values() if v.control)
+
+
+@pytest.mark.parametrize("found, statistic", [
+    ({"excess": 1.01}, "growth of |W|² over Σ η²|∂L/∂W|²"),
+    ({"incoming_radial": -1e-3}, "|cosine| of W and ∂L/∂W, onset"),
+    ({"early_growth_slope": 1.1}, "slope of log|v(t) - v(0)| on log t"),
+    ({"projected_growth": 0.9001}, "relative error of the projected growth"),
+    ({"roughness_auc": np.array([0.7, 0.6, 0.5])}, "AUC of E of the input at noise 0.5"),
+    ({"roughness_auc": np.array([0.9, 0.6, 0.6])}, "AUC of E of h at noise 0.5")])
+def test_a_law_that_does_not_hold_is_refuted(found, statistic):
+    assert verdicts(Cell("main", **found))[statistic].verdict == "refuted"
+
+
+def test_controls_that_do_not_fail():
+    found = verdicts(Cell("main", roughness_auc=np.array([0.9, 0.9, 0.5]), growth_norm_ratio=0.9), Cell("plain"))
+    for statistic in ("growth of |W|² over Σ η²|∂L/∂W|²", "AUC of E of the input at noise 0.5",
+                      "relative error of the projected growth"):
+        assert found[statistic].verdict == "not discriminating", statistic
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"eps": 1e-5}, "eps = 0"), ({"kind": ""}, "eps = 0"), ({"method": "heavy-ball"}, "plain full-batch descent")])
+def test_networks_that_the_law_does_not_speak_of(options, words):
+    (found,) = verdicts(Cell("main", **options)).values()
+    assert found.verdict == "not testable here" and words in found.note
+
+
+def test_without_images_nothing_is_told():
+    assert not [s for s in verdicts(Cell("main"), images=False) if "AUC" in s]
+    law = PREDICTIONS["normalised-growth"]
+    assert [n for n in law.needs(law.options()).observables if n.startswith("roughness")]
+    assert not [n for n in law.needs(law.options(images=False)).observables if n.startswith("roughness")]

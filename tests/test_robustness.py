@@ -35,7 +35,7 @@ def test_calibration_is_its_definition(seed, samples, size):
 
 def test_calibration_of_what_is_known():
     right = np.array([[1.0] * 3 + [-1.0]])
-    assert calibration_errors(np.full((1, 4), np.log(3.0)), right) == pytest.approx(0, abs=1e-12), "three of four, and it says so"
+    assert calibration_errors(np.full((1, 4), np.log(3.0)), right) == pytest.approx(0, abs=1e-12), "and it says so"
     assert calibration_errors(np.full((1, 4), -40.0), right) == pytest.approx(0.75)
     assert np.isnan(calibration_errors(np.array([[np.nan, 1.0]]), np.ones((1, 2)))).all()
 
