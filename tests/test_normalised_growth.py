@@ -14,6 +14,13 @@ from mcrace.predictions.base import Evidence
 # ------------------------------------------------------------------------------------------------- plain NumPy
 
 
+def suppression(X, kind):
+    """exp(-ψ(E)), or 1/(1 + E), by E of the input in windows of three."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(X, ((0, 0), (1, 1)), mode="reflect"), 3, axis=1)
+    E = windows.var(axis=2).mean(axis=1) / X.var(axis=1)
+    return {"layernorm": 1 + 0 * E, "r_layernorm": 1 / (1 + E), "bayesian_r_layernorm": np.exp(E / (1 + E)) / (1 + E)}[kind]
+
+
 def evaluate(W, v, X, y, g=None):
     """Activations, residuals and slopes (W', v') of LayerNorm networks with eps = 0, times g of each sample; mse."""
     g = np.ones(len(X)) if g is None else g
@@ -29,25 +36,32 @@ def evaluate(W, v, X, y, g=None):
 
 
 class NaiveMoment(Moment):
-    """Some networks at a moment; `normalised` or plain ones."""
+    """Some networks at a moment; `normalised`, by a kind, or plain ones."""
 
     loss = "mse"
 
-    def __init__(self, W, v, X, y, step, eta, normalised=True):
+    def __init__(self, W, v, X, y, step, eta, normalised="layernorm"):
         self.W, self.v, self.y, self.normalised = W, v, np.broadcast_to(y, (len(W), len(y))), normalised
         training = SimpleNamespace(step_size=eta)
-        config = SimpleNamespace(training=training, network=SimpleNamespace(hidden=(W.shape[1],)))
+        norm = SimpleNamespace(kind=normalised, eps=0.0, alpha=1.0, roughness="own", roughness_of="input", image=None)
+        network = SimpleNamespace(hidden=(W.shape[1],), norm=norm if normalised else None)
+        config = SimpleNamespace(training=training, network=network)
         self.origin = SimpleNamespace(X=X, config=config)
         self.step, self.time = np.full(len(W), step), np.full(len(W), step * eta)
 
     @property
     def weights(self):
-        return self.W, self.v[:, None]
+        return self.W, self.v[:, None], np.ones(len(self.W))
+
+    def normalised_by(self, kind):
+        eta = self.origin.config.training.step_size
+        return NaiveMoment(self.W, self.v, self.X, self.y[0], int(self.step[0]), eta, kind)
 
     @property
     def slopes(self):
         if self.normalised:
-            found = [evaluate(W, v, self.X, y)[2:] for W, v, y in zip(self.W, self.v, self.y)]
+            g = suppression(self.X, self.normalised)
+            found = [evaluate(W, v, self.X, y, g)[2:] for W, v, y in zip(self.W, self.v, self.y)]
         else:
             gates = [self.X @ W.T > 0 for W in self.W]
             rs = [y - (on * (self.X @ W.T)) @ v for W, v, y, on in zip(self.W, self.v, self.y, gates)]
@@ -58,11 +72,12 @@ class NaiveMoment(Moment):
     @property
     def outputs(self):
         if self.normalised:
-            return np.stack([evaluate(W, v, self.X, y)[0] @ v for W, v, y in zip(self.W, self.v, self.y)])
+            g = suppression(self.X, self.normalised)
+            return np.stack([g * (evaluate(W, v, self.X, y)[0] @ v) for W, v, y in zip(self.W, self.v, self.y)])
         return np.stack([np.maximum(self.X @ W.T, 0) @ v for W, v in zip(self.W, self.v)])
 
 
-def along(names, steps, eta, every=1, normalised=True, scale=1.0, small=1e-6):
+def along(names, steps, eta, every=1, normalised="layernorm", scale=1.0, small=1e-6):
     """What paths say of three networks that take steps of descent, recorded at every so many steps."""
     rng = np.random.default_rng(3)
     X, W, v = rng.normal(size=(20, 5)), scale * rng.normal(size=(3, 12, 5)), small * rng.choice([-1.0, 1.0], (3, 12))
@@ -105,7 +120,7 @@ def test_sums_between_records_that_are_apart():
 
 
 def test_networks_that_are_not_normalised_have_nothing_to_share():
-    (growth, predicted, _), state = along(GROWTH, 60, 0.2, normalised=False, scale=0.1, small=0.1)
+    (growth, predicted, _), state = along(GROWTH, 60, 0.2, normalised=None, scale=0.1, small=0.1)
     assert (growth / predicted > 5).all()
     assert np.abs(OBSERVABLES["incoming_radial"].compute(state)).max() > 0.01
 
@@ -113,7 +128,7 @@ def test_networks_that_are_not_normalised_have_nothing_to_share():
 def test_outgoing_weights_grow_linearly_or_exponentially():
     (slope,), _ = along(["early_growth_slope"], 400, 1e-4)
     assert np.allclose(slope, 1, atol=0.01)
-    (slope,), _ = along(["early_growth_slope"], 400, 0.05, normalised=False, scale=1e-4, small=1e-4)
+    (slope,), _ = along(["early_growth_slope"], 400, 0.05, normalised=None, scale=1e-4, small=1e-4)
     assert (slope > 1.4).all()
 
 
@@ -148,6 +163,18 @@ def test_the_projected_growth_is_the_law():
         norms.append(np.linalg.norm(taken) / np.linalg.norm(plain))
         found.append(projections(np.ascontiguousarray(A.T)[None], r[None], shrunk[None])[0])
     assert np.allclose(found, expected, rtol=1e-12) and np.abs(np.array(norms) / expected - 1).min() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["bayesian_r_layernorm", "r_layernorm", "layernorm"])
+def test_observables_of_the_projected_growth_agree(kind):
+    """What is measured and what the law says, by kind; the ratio of norms is another number, but for LayerNorm itself."""
+    rng = np.random.default_rng(6)
+    X, W, v = rng.normal(size=(30, 6)), rng.normal(size=(4, 12, 6)), 1e-8 * rng.choice([-1.0, 1.0], (4, 12))
+    state = NaiveMoment(W, v, X, np.where(X[:, 0] > 0, 1.0, -1.0), 0, 0.1, kind)
+    measured, law, ratio = (OBSERVABLES[name].compute(state)
+                            for name in ("projected_growth", "projected_growth_law", "growth_norm_ratio"))
+    assert np.allclose(measured, law, rtol=1e-6) and (kind == "layernorm" or (np.abs(ratio / law - 1) > 1e-4).all())
+    assert np.allclose(measured, 1) == (kind == "layernorm")
 
 
 # ------------------------------------------------------------------------------------------------- verdicts

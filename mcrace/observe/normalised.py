@@ -4,6 +4,7 @@ normalised-growth)."""
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +13,13 @@ from mcrace.observe.base import Carry, Path, observable, path
 from mcrace.observe.outputs import loss_of, zero_loss_of
 from mcrace.observe.products import products_of
 from mcrace.observe.roughness import roughness_of
-from mcrace.observe.snapshot import Moment
+from mcrace.observe.snapshot import Moment, residuals_of
 from mcrace.seeds import SHARED, Stream
 from mcrace.statistics.calibration import separations
-from mcrace.tasks.corruption import CLEAN, Condition
+from mcrace.tasks.corruption import CLEAN, Condition, Image
+
+if TYPE_CHECKING:
+    from mcrace.study import Norm
 
 EARLY = 0.99  # of the loss of the zero output
 NOISE = 0.5  # of the images whose roughness is compared with that of clean ones
@@ -181,6 +185,69 @@ def psi(t: np.ndarray) -> np.ndarray:
     (0.0, 1.0)
     """
     return np.log1p(t) - t / (1 + t)
+
+
+def suppressions(norm: Norm, roughness: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """g = σ/σ_eff, by the formula, for E [network, sample] and λ [network]."""
+    t = strength[:, None] * roughness
+    return {"layernorm": np.ones_like(t), "r_layernorm": 1 / (1 + t),
+            "bayesian_r_layernorm": np.exp(-norm.alpha * psi(t))}[norm.kind]
+
+
+def _growths(state: Moment) -> tuple[np.ndarray, np.ndarray] | None:
+    """v' under the network's own normalisation, and under LayerNorm [network, output and neuron]; None without any."""
+    if state.origin.config.network.norm is None:
+        return None
+    place = len(state.origin.config.network.hidden)
+    own, plain = (_flat(s.slopes[place]) for s in (state, state.normalised_by("layernorm")))
+    return own, plain
+
+
+@observable("projected_growth")
+def _projected_growth(state: Moment) -> np.ndarray:
+    """v'.v'_LN/|v'_LN|², by the network's own normalisation and by LayerNorm at the same weights; NaN without any."""
+    found = _growths(state)
+    return np.full(len(state.step), np.nan) if found is None else dots(*found) / dots(found[1], found[1])
+
+
+@observable("projected_growth_law")
+def _projected_growth_law(state: Moment) -> np.ndarray:
+    """Σ ω g/Σ ω, what the projected growth is at β = 0 and v ≈ 0, by E, the activations under LayerNorm and the residuals."""
+    norm = state.origin.config.network.norm
+    if norm is None or norm.roughness != "own" or len(state.y.shape) > 2:
+        return np.full(len(state.step), np.nan)
+    X = state.X if state.X.ndim == 3 else state.X[None]
+    h = products_of(state.weights[0], X)
+    units = np.maximum(_normalised(h, norm.eps), 0)
+    image = Image(*norm.image) if norm.image else None
+    rough = roughness_of(X, image) if norm.roughness_of == "input" else roughness_of(h.swapaxes(1, 2), eps=norm.eps)
+    g = suppressions(norm, np.broadcast_to(rough, state.y.shape), state.weights[-1])
+    return projections(units, np.ascontiguousarray(residuals_of(state.outputs, state.y, state.loss)), g)
+
+
+@compiled
+def _normalised(h, eps):
+    """(h - mean h)/σ over neurons, for h [network, neuron, sample]."""
+    out = np.empty_like(h)
+    for i in range(len(h)):
+        for n in range(h.shape[2]):
+            mean, square = 0.0, 0.0
+            for a in range(h.shape[1]):
+                mean += h[i, a, n]
+            mean /= h.shape[1]
+            for a in range(h.shape[1]):
+                square += (h[i, a, n] - mean) ** 2
+            sigma = np.sqrt(square / h.shape[1] + eps)
+            for a in range(h.shape[1]):
+                out[i, a, n] = (h[i, a, n] - mean) / sigma if sigma > 0 else 0.0
+    return out
+
+
+@observable("growth_norm_ratio")
+def _growth_norm_ratio(state: Moment) -> np.ndarray:
+    """|v'|/|v'_LN|, likewise: what the law of the projected growth is not true of."""
+    found = _growths(state)
+    return np.full(len(state.step), np.nan) if found is None else np.sqrt(dots(found[0], found[0]) / dots(found[1], found[1]))
 
 
 # ------------------------------------------------------------------------------------------------- what E tells
