@@ -10,12 +10,16 @@ import numpy as np
 from mcrace.initial import parameters_of
 from mcrace.observe import OBSERVABLES, Moment, Path
 from mcrace.observe.alignment import SOME
+from mcrace.observe.robustness import TEST_NORMS
 from mcrace.study import Config
 from mcrace.tasks.corruption import CONDITIONS, KINDS
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
 LEVELS = {"onset": 0.99}
-COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0]))}  # of dimensions
+# what the entries of a dimension are called
+COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0])),
+               "seen": np.array(["input", "permuted", "hidden"], object),
+               "test_norm": np.array(TEST_NORMS, object)}
 
 
 class Status(IntEnum):

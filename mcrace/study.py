@@ -111,13 +111,13 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Network:
-        if self.init.paired and self.hidden[0] % 2:
-            raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
         if len(self.hidden) > 1:
             if self.init.paired:
                 raise ValueError("init.paired goes with one hidden layer; init.subtract_start does the same at any depth")
             if self.init.direction is not None:
                 raise ValueError("init.direction goes with one hidden layer")
+        if self.init.paired and self.hidden[0] % 2:
+            raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
         return self
 
 

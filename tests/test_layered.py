@@ -180,17 +180,18 @@ def test_test_samples_of_layers():
 def test_the_first_layer_starts_as_that_of_a_network_of_one():
     deep, one = config("hidden = [5, 3]"), config("hidden = [5]")
     W, *_, V = initial_weights(deep, ENTROPY, np.arange(4))
-    assert (W == initial_weights(one, ENTROPY, np.arange(4))[0]).all()
+    assert (initial_weights(one, ENTROPY, np.arange(4))[0] == W).all()
     assert V.shape == (4, 1, 3)
 
 
 def test_results_hold_all_weights(tmp_path):
     study = parse_study(text(NETWORKS["three layers, biases, residual"], cells='[[cells]]\nname = "alike"'))
     engine.run(study, tmp_path / "out", workers=2)
-    cell = open_results(tmp_path / "out")["alike"]
+    results = open_results(tmp_path / "out")
+    cell = results.cell("alike")
     assert cell.dims("W2_final") == ("seed", "neuron2", "neuron1") and cell.dims("V_start") == ("seed", "output", "neuron3")
     assert cell.dims("b_out_final") == ("seed", "output")
-    assert (cell["W2_final"] == open_results(tmp_path / "out")["main"]["W2_final"]).all()
+    assert (cell["W2_final"] == results.cell("main")["W2_final"]).all()
     one = network(tmp_path / "out", "alike", 3)
     assert (one["W3_final"] == cell["W3_final"][3]).all() and one["X"].shape == (6, 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -133,6 +134,12 @@ class LayeredSamples:
         self.layers, self.plan, self.count = layers, plan_of(layers), y.shape[-2]
         self.data = _Data.made(X, y, roughness, self.plan, np.dtype(np.float64))
         self.norm, self.loss = NormOf.made(layers.norm, np.dtype(np.float64)), LOSSES[loss]
+
+    def of(self, layers: Layers) -> LayeredSamples:
+        """The same samples for networks of the same sizes with another normalisation."""
+        other = copy(self)
+        other.layers, other.plan, other.norm = layers, plan_of(layers), NormOf.made(layers.norm, np.dtype(np.float64))
+        return other
 
     def evaluate(self, weights: Sequence[np.ndarray], hidden: bool = True, slopes: bool = True) -> Evaluation:
         """Outputs, layers and slopes of networks, by the same lanes and in the same order as in training.

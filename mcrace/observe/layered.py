@@ -129,6 +129,17 @@ class LayeredSnapshot(Moment):
         return found
 
     @property
+    def uncertainties(self) -> list[np.ndarray]:
+        return self.evaluated.uncertainties
+
+    def normalised_by(self, kind: str) -> LayeredSnapshot:
+        norm = self.layers.norm
+        if norm is None:
+            return super().normalised_by(kind)
+        layers = replace(self.layers, norm=replace(norm, kind=kind))
+        return replace(self, layers=layers, samples=self.samples.of(layers))
+
+    @property
     def movable(self) -> np.ndarray:
         """Whether any slope is not 0 [network]."""
         return np.any([(a != 0).reshape(len(a), -1).any(axis=1) for a in self.slopes], axis=0)

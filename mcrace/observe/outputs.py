@@ -15,7 +15,7 @@ def loss_of(state: Moment) -> np.ndarray:
 
 
 @observable("zero_loss", networks="any")
-def _zero_loss(state: Moment) -> np.ndarray:
+def zero_loss_of(state: Moment) -> np.ndarray:
     """L_0, the loss of the output 0."""
     return np.cumsum(summed(losses_of(np.zeros(state.y.shape), state.y, state.loss)), axis=1)[:, -1] / state.y.shape[1]
 

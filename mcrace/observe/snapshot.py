@@ -54,6 +54,11 @@ def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     return np.logaddexp(0, -y * f)
 
 
+def residuals_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
+    """r = -dl/df of each sample, for outputs and labels [..., sample]."""
+    return y - f if loss == "mse" else y / (1 + np.exp(y * f))
+
+
 def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray, shared: bool) -> np.ndarray:
     """Labels [network, sample(, output)], or [sample(, output)] where they are shared, shuffled by the stream (entropy,
     labels, network).
@@ -105,6 +110,20 @@ class Moment:
         raise NotImplementedError
 
     @property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """-∂L/∂weights, as the weights."""
+        raise NotImplementedError
+
+    @property
+    def uncertainties(self) -> list[np.ndarray]:
+        """1/σ_eff² of each normalised layer [network, sample]."""
+        return []
+
+    def normalised_by(self, kind: str) -> Self:
+        """The same weights behind another normalisation, by its `network.norm.kind`."""
+        raise TypeError("these networks are not normalised")
+
+    @property
     def movable(self) -> np.ndarray:
         """Whether there is anything that can move [network]."""
         raise NotImplementedError
@@ -145,7 +164,11 @@ class Moment:
     @cached_property
     def corrupted_outputs(self) -> np.ndarray:
         """f on the test samples under each of `CONDITIONS` [network, corruption, severity, sample]."""
-        return np.stack([np.stack([self.under(c).outputs for c in row], axis=1) for row in CONDITIONS], axis=1)
+        return self.under_each(lambda state: state.outputs)
+
+    def under_each(self, measure: Callable[[Self], np.ndarray]) -> np.ndarray:
+        """What a measure [network, ...] gives under each of `CONDITIONS`: array [network, corruption, severity, ...]."""
+        return np.stack([np.stack([measure(self.under(c)) for c in row], axis=1) for row in CONDITIONS], axis=1)
 
     @cached_property
     def shuffled_labels(self) -> np.ndarray:
@@ -239,6 +262,12 @@ class Snapshot(Moment):
     def drift(self) -> np.ndarray:
         """D [network, neuron, input] (THEORY.md, Notation)."""
         return self._with_drift[1]
+
+    @cached_property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """v D and w.D."""
+        along = np.cumsum(self.W * self.drift, axis=2)[:, :, -1]
+        return self.v[:, :, None] * self.drift, along
 
     @cached_property
     def norms(self) -> np.ndarray:

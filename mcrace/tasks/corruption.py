@@ -17,13 +17,13 @@ from mcrace.seeds import Stream, decay
 from mcrace.tables import Section
 
 Kind = Literal["noise", "shot", "blur", "contrast"]
-SEVERITIES: dict[str, tuple[float, ...]] = {
+SEVERITIES: dict[Kind, tuple[float, ...]] = {
     "noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation
     "shot": (60, 25, 12, 5, 3),  # photons of a white pixel
     "blur": (0.4, 0.6, 0.7, 0.8, 1),  # pixels
     "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),  # what is left
 }
-KINDS = tuple(SEVERITIES)
+KINDS: tuple[Kind, ...] = ("noise", "shot", "blur", "contrast")
 WIDEST = 4.0  # standard deviations at which a blur is cut
 
 
@@ -78,7 +78,7 @@ class Condition(NamedTuple):
 
 
 CLEAN = Condition("clean")
-CONDITIONS = tuple(tuple(Condition.of(kind, s) for s in range(1, len(row) + 1)) for kind, row in SEVERITIES.items())
+CONDITIONS = tuple(tuple(Condition.of(kind, s) for s in range(1, 6)) for kind in KINDS)
 
 
 class Corruption(Section):
