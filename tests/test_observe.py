@@ -220,7 +220,7 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     whole = value(name, W, v, X, y)
     entry = OBSERVABLES[name]
     sizes = {"neuron": 9, "input": 5, "sample": 11, "kept": 9, "some_neuron": 9, "some_neuron_2": 9,
-             "corruption": 4, "severity": 5, "seen": 3}
+             "corruption": 4, "severity": 5, "seen": 3, "test_norm": 3}
     assert whole.shape == (19, *[sizes[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):
