@@ -23,8 +23,8 @@ results = mcrace.open_results(WHERE)
 
 # %% [markdown]
 # **Data.** Handwritten 3 against 8; each network has its own 200 images to train on, and the other 157 to be tested on, clean
-# and under four corruptions in five severities. All cells have the same starts, images and steps. The control was trained on
-# noisy images.
+# and under four corruptions in five severities. All cells have the same starts, images and steps. The control is
+# not normalised.
 
 # %%
 show_cells(results)
