@@ -51,8 +51,8 @@ class CorruptionRobustness(Prediction):
     Statistic: per network, the difference of its accuracies, mean over the 20 conditions, and in each (whose p-values are
     Holm's over the 20).  The same for the other normalisations, fixed and learnt λ, and for what E adds: against E frozen at
     its mean over the training samples, and E of another sample.  Control: networks without normalisation, or trained on
-    corrupted images, whose difference has to lie beyond the margin.  Reported: NLL, calibration (ECE), and how well errors are told by low probability
-    (area under the ROC curve, AUC), clean and corrupted.
+    corrupted images, whose difference has to lie beyond the margin.  Reported: NLL, calibration (ECE), and how well errors
+    are told by low probability (area under the ROC curve, AUC), clean and corrupted.
     """
 
     options = RobustnessOptions
