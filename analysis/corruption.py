@@ -10,11 +10,8 @@
 # %%
 import sys
 
-import numpy as np
-from matplotlib.figure import Figure
 
 import mcrace
-from mcrace.predictions import cases
 from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
@@ -42,14 +39,11 @@ verdicts = mcrace.test(results)
 show_verdicts(verdicts)
 
 # %% [markdown]
-# **Figure.** Left: the gain of each cell, with its 95 % interval, the margin, and the gain that was published. Right: the gain
+# **Figure.** First: the gain of each cell, with its 95 % interval, the margin, and the gain that was published. Then: the gain
 # of Bayesian R-LayerNorm under each corruption.
 
 # %%
-((prediction, options, evidence),) = cases(results)
-figure = Figure(figsize=(11, 4.2), layout="constrained")
-for axes, panel in zip(figure.subplots(1, 2), prediction.panels(evidence, options), strict=True):
-    panel.draw(axes)
+figure = mcrace.plot(results, "corruption-robustness", statistics=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
@@ -58,4 +52,4 @@ figure.savefig(PICTURE, dpi=130)
 # %%
 show_conclusions(verdicts)
 first = next(v for v in verdicts if v.primary)
-print(f"The 95 % interval is ±{np.round((first.high - first.low) / 2, 3)} points wide.")
+print(f"The 95 % interval reaches {(first.high - first.low) / 2:.3f} points to either side.")
