@@ -45,8 +45,8 @@ class NaiveMoment(Moment):
         training = SimpleNamespace(step_size=eta)
         norm = SimpleNamespace(kind=normalised, eps=0.0, alpha=1.0, roughness="own", roughness_of="input", image=None)
         network = SimpleNamespace(hidden=(W.shape[1],), norm=norm if normalised else None)
-        config = SimpleNamespace(training=training, network=network)
-        self.origin = SimpleNamespace(X=X, config=config)
+        config = SimpleNamespace(training=training, network=network, task=SimpleNamespace(image=lambda: None))
+        self.origin = SimpleNamespace(X=X, config=config, entropy=1, seeds=np.arange(len(W)))
         self.step, self.time = np.full(len(W), step), np.full(len(W), step * eta)
 
     @property
