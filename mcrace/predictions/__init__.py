@@ -18,6 +18,7 @@ from mcrace.predictions import (
     span_freezing,
     unbalanced_start,
     unlocking,
+    winner_concentration,
     winner_stability,
 )
 from mcrace.predictions.base import PREDICTIONS, Evidence, Needs, Options, Prediction, Verdict, prediction
@@ -28,4 +29,4 @@ from mcrace.predictions.panels import Panel
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity", "cases",
            "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
            "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
-           "unlocking", "winner_stability"]
+           "unlocking", "winner_concentration", "winner_stability"]
