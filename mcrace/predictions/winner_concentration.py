@@ -100,8 +100,9 @@ class WinnerConcentration(Prediction):
     def panels(self, evidence: Evidence, options: ConcentrationOptions) -> list[Panel]:
         if evidence.main.config["network"]["init"]["direction"]:
             control = evidence.controls.get(options.link_control)
+            cells = [(evidence.main, MAIN), *([(control, CONTROL)] if control else [])]
             return [Panel("What each sign of each network gains in concentration, against what it gains in norm product; dashed: "
-                          "the law.", partial(draw_link, evidence.main, control))]
+                          "the law.", partial(draw_link, cells))]
         return [Panel("Angles of all neurons to the axis of the drift at τ = 2, the law of τ alone, and the von Mises-Fisher law "
                       "that fits best.", partial(draw_angles, evidence.main)),
                 Panel("Places of the winners, the upper half at τ = 2, in three laws: where a law holds they are uniform, and "
@@ -316,7 +317,7 @@ def draw_angles(cell: CellResults, axes: Axes) -> None:
         axes.plot(grid, found / np.sum(found) / (grid[1] - grid[0]), color=colour, linestyle=line, label=label)
     most = np.quantile(angles, 0.999)
     axes.set(xlim=(0, most), xlabel="angle δ to the axis at τ = 2, degrees", ylabel="density, per degree")
-    legend_above(axes, f"{cell.name}: n = {len(angles):,} networks, {angles.size:,} neurons")
+    legend_above(axes, f"{cell.name}: n = {len(angles):,} networks, {angles.size:,} neurons", columns=1)
 
 
 def draw_places(cell: CellResults, axes: Axes) -> None:
@@ -334,16 +335,12 @@ def draw_places(cell: CellResults, axes: Axes) -> None:
     legend_above(axes, f"{cell.name}: n = {len(winners.seeds):,} networks", columns=1)
 
 
-def draw_link(cell: CellResults, control: CellResults | None, axes: Axes) -> None:
-    """Gains in concentration against gains in norm product, a point for each sign of each network."""
-    for arm, colour in ((cell, MAIN), (control, CONTROL)):
-        if arm is None:
-            continue
-        for side, mark in zip(SIDES, ("o", "s")):
-            x, y = gains(arm, side)
-            name = f"{arm.name}, v {'>' if SIDES[side] > 0 else '<'} 0"
-            axes.plot(x, y, mark, color=colour, markersize=3.5, alpha=0.5, markeredgewidth=0, label=name)
+def draw_link(cells: list[tuple[CellResults, str]], axes: Axes) -> None:
+    """Gains in concentration against gains in norm product, a point for each sign of each network, cells in their colours."""
+    for cell, colour in cells:
+        for side, mark, label in zip(SIDES, ("o", "s"), (f"{cell.name} (squares: v < 0)", None)):
+            axes.plot(*gains(cell, side), mark, color=colour, markersize=3.5, alpha=0.5, markeredgewidth=0, label=label)
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color="0.5", linestyle="--", label="the law: equal")
     axes.set(xlim=(low, high), xlabel="mean log(a / a₀) at τ = 1, pure number", ylabel="log(κ / κ₀) at τ = 1,\npure number")
-    legend_above(axes, f"n = {len(cell.seeds):,} networks")
+    legend_above(axes, f"n = {min(len(cell.seeds) for cell, _ in cells):,} networks a cell", columns=1)

@@ -223,6 +223,20 @@ def _centres(X):
     return out
 
 
+@compiled
+def _lean(X, cosines):
+    """Turn normal numbers into directions with cosines to the first input."""
+    for i in range(X.shape[0]):
+        for n in range(X.shape[1]):
+            square = 0.0
+            for k in range(1, X.shape[2]):
+                square += X[i, n, k] * X[i, n, k]
+            factor = np.sqrt((1 - cosines[i, n]) * (1 + cosines[i, n]) / square)
+            X[i, n, 0] = cosines[i, n]
+            for k in range(1, X.shape[2]):
+                X[i, n, k] *= factor
+
+
 def uniform_directions(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Directions without preference, float64 array of a shape whose last length is the dimension.
 
@@ -289,9 +303,10 @@ class DirectionalLaw(ABC):
 
     def directions(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random directions [set, count, input], whose axis is the first input."""
-        c = self.cosines(rng, count)
-        aside = uniform_directions(rng, *c.shape, self.dimension - 1)
-        return np.concatenate([c[:, :, None], np.sqrt(1 - c * c)[:, :, None] * aside], axis=2)
+        cosines = self.cosines(rng, count)
+        X = rng.standard_normal((*cosines.shape, self.dimension))
+        _lean(X, cosines)
+        return X
 
 
 class VonMisesFisher(DirectionalLaw):

@@ -135,17 +135,19 @@ def uniform_p(shares: np.ndarray) -> np.ndarray:
 def _anisotropy(X, axis, freedom, T):
     """Bingham's statistic of directions beside an axis, which lie in `freedom` dimensions; an axis 0 leaves nothing out."""
     count, d = X.shape
+    beside = np.empty(d)
     T[:] = 0.0
     for n in range(count):
         along, left = 0.0, 0.0
         for k in range(d):
             along += X[n, k] * axis[k]
         for k in range(d):
-            left += (X[n, k] - along * axis[k]) ** 2
+            beside[k] = X[n, k] - along * axis[k]
+            left += beside[k] * beside[k]
         for j in range(d):
-            beside = (X[n, j] - along * axis[j]) / left
+            part = beside[j] / left
             for k in range(j + 1):
-                T[j, k] += beside * (X[n, k] - along * axis[k])
+                T[j, k] += part * beside[k]
     square = 0.0
     for j in range(d):
         for k in range(j + 1):
@@ -168,8 +170,10 @@ def _misfits(X, axes, tilts, shifts):
     count, d = X.shape[1:]
     out, shares, T = np.empty(len(X)), np.empty(count), np.empty((d, d))
     density, cumulated = np.empty(POINTS), np.empty(POINTS)
+    first, step = 0.0, 1.0
     for i in range(len(X)):
-        first, step, _ = law_table(tilts[i], d, density, cumulated)
+        if i == 0 or tilts[i] != tilts[i - 1]:
+            first, step, _ = law_table(tilts[i], d, density, cumulated)
         for n in range(count):
             cosine = 0.0
             for k in range(d):
