@@ -1,5 +1,6 @@
 """Laws of directions: against brute-force integration where the dimension is small, and against themselves where it is not."""
 
+import itertools
 import math
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_the_normaliser_far_out(d, kappa):
     nodes, weights = np.polynomial.legendre.leggauss(60)
     edges = np.r_[0, kappa * np.geomspace(1e-6, 1, 40)]
     total = 0.0
-    for low, high in zip(edges, edges[1:]):
+    for low, high in itertools.pairwise(edges):
         total += np.sum(weights * vmf(d, *(low + (high - low) * (nodes + 1) / 2)).resultant) * (high - low) / 2
     assert vmf(d, kappa).log_normaliser[0] == pytest.approx(total, rel=1e-12)
 
@@ -94,8 +95,8 @@ def test_nothing_is_preferred_at_zero():
     assert VonMisesFisher.fit_cosines(np.array([[1.0, 1.0]]), 5).concentration[0] == math.inf
 
 
-@pytest.mark.parametrize("law", [vmf(2, 3.0, 0.5), vmf(50, 100.0, 7.0), cauchy(2, 0.4, 0.7), cauchy(50, 0.6, 0.1), cauchy(10, -0.5)],
-                         ids=str)
+@pytest.mark.parametrize("law", [vmf(2, 3.0, 0.5), vmf(50, 100.0, 7.0), cauchy(2, 0.4, 0.7), cauchy(50, 0.6, 0.1),
+                                 cauchy(10, -0.5)], ids=str)
 def test_samples_follow_the_law(law):
     rng = generator("samples", law)
     cosines = law.cosines(rng, 4000)
@@ -246,8 +247,8 @@ def test_the_cone_of_the_mean_direction_covers(law):
 
 
 @pytest.mark.calibration
-@pytest.mark.parametrize("law, other", [(vmf(3, *[4.0] * STUDIES), SphericalCauchy), (cauchy(4, *[0.6] * STUDIES), VonMisesFisher)],
-                         ids=["vmf", "cauchy"])
+@pytest.mark.parametrize("law, other", [(vmf(3, *[4.0] * STUDIES), SphericalCauchy),
+                                        (cauchy(4, *[0.6] * STUDIES), VonMisesFisher)], ids=["vmf", "cauchy"])
 def test_goodness_of_fit_holds_its_level_and_has_power(law, other):
     rng = generator("goodness", law.label)
     assert inside(fit_p(law.directions(rng, 60), type(law), rng, 99))

@@ -9,5 +9,5 @@ from mcrace.observe import alignment, capacity, directions, extremal, laws, neur
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
 from mcrace.observe.snapshot import Snapshot
 
-__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "capacity", "directions", "extremal", "laws", "neurons",
-           "observable", "outputs", "path", "regimes", "span", "unlocking"]
+__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "capacity", "directions", "extremal", "laws",
+           "neurons", "observable", "outputs", "path", "regimes", "span", "unlocking"]

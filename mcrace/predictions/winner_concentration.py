@@ -55,13 +55,14 @@ class ConcentrationOptions(Options):
 
 @prediction("winner-concentration")
 class WinnerConcentration(Prediction):
-    """Balanced neurons with fixed gates keep their direction round the axis ±D of their sign, and their angle δ to it falls as
+    """Balanced neurons with fixed gates turn towards the axis ±D of their sign, their angle δ to it by
     tan(δ/2) = tan(δ_0/2) e^{-τ}.  So directions that start uniform are not von Mises-Fisher, as text G has it, but have
 
         density ∝ ((1-ρ²)/(1+ρ²-2ρ cos δ))^{d-1},    ρ = tanh(τ/2),
 
     a spherical Cauchy law; in starts of equal norm winners are those with the smallest δ, and have this law cut off.  Starts
-    that are concentrated already gain in concentration κ what they gain in a = |v||w|: log(κ_t/κ_0) = log(a_t/a_0).
+    that are concentrated already, within a small patch, gain in concentration κ what they gain in a = |v||w|:
+    log(κ_t/κ_0) = log(a_t/a_0).
 
     Statistic, all neurons at τ = 1.5: what the Cauchy law gains a neuron over von Mises-Fisher's in log-likelihood, less what
     it should gain, 0 ± 0.05; and a goodness of fit by parametric bootstrap in each network, which keeps the one law in all
@@ -73,10 +74,10 @@ class WinnerConcentration(Prediction):
 
     options = ConcentrationOptions
     meaning = {
-        "supported": "Directions are where the fixed-gate dilation of the start takes them: they follow the spherical Cauchy law "
-                     "and not von Mises-Fisher's, or, from narrow starts, concentrate as they grow.",
-        "refuted": "Directions are not where the fixed-gate dilation of the start takes them; a start of κ₀ ≥ 30 that is wide for "
-                   "its dimension concentrates faster than it grows.",
+        "supported": "Directions are where the fixed-gate dilation of the start takes them: they follow the spherical Cauchy "
+                     "law and not von Mises-Fisher's, or, from narrow starts, concentrate as they grow.",
+        "refuted": "Directions are not where the law has them; a start that is wide for its dimension, κ₀ not well above d, "
+                   "gains more in concentration than in norm product, and loses more where it loses.",
     }
 
     def needs(self, options: ConcentrationOptions) -> Needs:
@@ -101,26 +102,27 @@ class WinnerConcentration(Prediction):
         if evidence.main.config["network"]["init"]["direction"]:
             control = evidence.controls.get(options.link_control)
             cells = [(evidence.main, MAIN), *([(control, CONTROL)] if control else [])]
-            return [Panel("What each sign of each network gains in concentration, against what it gains in norm product; dashed: "
-                          "the law.", partial(draw_link, cells))]
-        return [Panel("Angles of all neurons to the axis of the drift at τ = 2, the law of τ alone, and the von Mises-Fisher law "
-                      "that fits best.", partial(draw_angles, evidence.main)),
+            return [Panel("What each sign of each network gains in concentration, against what it gains in norm product; "
+                          "dashed: the law.", partial(draw_link, cells))]
+        return [Panel("Angles of all neurons to the axis of the drift at τ = 2, the law of τ alone, and the von Mises-Fisher "
+                      "law that fits best.", partial(draw_angles, evidence.main)),
                 Panel("Places of the winners, the upper half at τ = 2, in three laws: where a law holds they are uniform, and "
                       "their share grows along the dashed line.", partial(draw_places, evidence.main))]
 
     def _winners(self, evidence: Evidence, options: ConcentrationOptions) -> list[Verdict]:
         if evidence.main.config["network"]["init"]["norms"] != "equal":
-            return self.not_testable(evidence, 'winners are those nearest the axis only where norms are equal (norms = "equal")')
-        main = evidence.main
+            return self.not_testable(evidence, 'winners are those nearest the axis only where norms are equal: norms = "equal"')
+        main, control = evidence.main, evidence.control
+        assert control is not None
         label = "winners, top {:g}: share of p ≤ 0.05{}".format
         levels = [judge_level(self, evidence, label(FIRST, beside), winners_p(main, FIRST), winners_p(cell, FIRST),
                               [main, cell], primary=not beside)
                   for beside, cell in _controls(evidence, options)]
-        more = [judge_level(self, evidence, label(q, ""), winners_p(main, q), winners_p(evidence.control, q),
-                            [main, evidence.control]) for q in SHARES if q != FIRST]
+        more = [judge_level(self, evidence, label(q, ""), winners_p(main, q), winners_p(control, q),
+                            [main, control]) for q in SHARES if q != FIRST]
         pooled = judge_uniform(self, evidence, f"winners, top {FIRST:g}: all places, distance to uniform",
-                               winners_places(main, FIRST).ravel(), winners_places(evidence.control, FIRST).ravel(),
-                               evidence.control.name)
+                               winners_places(main, FIRST).ravel(), winners_places(control, FIRST).ravel(),
+                               control.name)
         rejected = [self._rejected(evidence, f"winners, top {q:g}: share that rejects {which}", other(main, q),
                                    winners_p(main, q))
                     for q, which, other in ((FIRST, "the law not cut off", whole_law_p),
@@ -152,8 +154,8 @@ class WinnerConcentration(Prediction):
     def _rejected(self, evidence: Evidence, statistic: str, other: Measured, law: Measured) -> Verdict:
         """Whether another law is rejected in nearly all networks, beside the law itself, which is not."""
         margin = Margin(low=LEAST_REJECTED)
-        flags = [replace(p, values=np.where(np.isfinite(p.values), p.values <= LEVEL, np.nan)) for p in (other, law)]
-        return judge_measured(self, evidence, statistic, margin, *flags, margin.misses, cells=[evidence.main],
+        main, control = (replace(p, values=np.where(np.isfinite(p.values), p.values <= LEVEL, np.nan)) for p in (other, law))
+        return judge_measured(self, evidence, statistic, margin, main, control, margin.misses, cells=[evidence.main],
                               has_step_error=False)
 
     def _link(self, evidence: Evidence, options: ConcentrationOptions) -> list[Verdict]:
@@ -162,9 +164,10 @@ class WinnerConcentration(Prediction):
         if kappa < LEAST_KAPPA:
             return self.not_testable(evidence, f"the link is for starts of κ₀ ≥ {LEAST_KAPPA}")
         if not config["task"].get("symmetric"):
-            return [report_measured(self, evidence, f"{statistic}, drifts that differ", Measured.of(evidence.main, link_slopes))]
+            found = Measured.of(evidence.main, link_slopes)
+            return [report_measured(self, evidence, f"{statistic}, drifts that differ", found)]
         if control is None:
-            return self.not_testable(evidence, "there is no control of concentrated starts; name one by link_control, and run it")
+            return self.not_testable(evidence, "concentrated starts have no control; name one by link_control, and run it")
         margin = Margin(1 - options.margin, 1 + options.margin)
         return [judge_mean(self, evidence, statistic, margin, link_slopes, margin.misses, control=control, primary=True)]
 

@@ -2,7 +2,7 @@
 
 `within` reduces many neurons to one number a network; the others take one number a network: `equivalence` (margins, tests
 of means, ratios and slopes), `resampling` (their intervals), `counting` (medians, shares), `paired`, `permutation`,
-`censoring`, `power`, `multiplicity`.
+`censoring`, `power`, `multiplicity`.  `directional` has laws of directions, `directional_tests` tests of them.
 """
 
 from mcrace.statistics.censoring import Survival, harrell_c, logrank_p, survival

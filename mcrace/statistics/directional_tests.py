@@ -7,15 +7,13 @@ from scipy import stats
 
 from mcrace.compiled import compiled
 from mcrace.statistics.directional import (
-    POINTS,
     DirectionalLaw,
     SphericalCauchy,
     VonMisesFisher,
     cosines_to,
-    law_table,
-    looked_up,
     uniform_quadrature,
 )
+from mcrace.statistics.directional_numerics import POINTS, law_table, looked_up
 
 BOOTSTRAPS = 199  # THEORY.md, winner-concentration
 LEAST_SHARE = 1e-15  # of a law, below which an observation is as far out as can be told
