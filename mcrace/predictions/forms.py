@@ -217,7 +217,7 @@ def level_band(networks: int) -> Margin:
     """The shares of networks that reject a true law at the level 0.05 in all but 5 % of studies, the lowest and the highest.
 
     >>> str(level_band(60)), str(level_band(100))
-    ('≤ 0.1', '0.055 ± 0.045')
+    ('≤ 0.117', '0.055 ± 0.045')
     """
     low, high = stats.binom.interval(0.95, networks, LEVEL)
     return Margin(float(low) / networks if low else -math.inf, float(high) / networks)
