@@ -148,7 +148,7 @@ def test_the_link_to_the_variance_of_the_start():
 
 @pytest.mark.parametrize("change, why", [
     ({"symmetric": False}, "pairs x, -x"), ({"balanced": False}, "balanced"), ({"kappa": 20.0}, "κ₀ ≥ 30"),
-    ({"norms": "normal"}, "norms are equal"),
+    ({"norms": "normal"}, "norms are equal"), ({"neurons": 29}, "30 neurons"), ({"d": 1}, "two inputs"),
 ])
 def test_what_the_law_does_not_speak_of(change, why):
     found = judged(Directions("main", networks=3, **change), Directions("even", networks=3, seed=1))

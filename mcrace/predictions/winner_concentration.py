@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 EARLY, LATE, GROWN = "tau=1.5", "tau=2", "tau=1"  # of all neurons, of winners, of the link to the start's variance
 SHARES = (0.1, 0.25, 0.5)  # of the neurons that count as winners
 FIRST, COMPETING = 0.25, 0.5
-LEAST_NEURONS, LEAST_KAPPA = 300, 30
+LEAST_NEURONS, LEAST_WINNING, LEAST_KAPPA = 300, 30, 30
 LEAST_REJECTED = 0.9  # of the networks, for a law that is wrong
 
 
@@ -90,6 +90,8 @@ class WinnerConcentration(Prediction):
         config = evidence.main.config
         if not is_plain_descent(evidence.main) or not config["network"]["init"]["balanced"]:
             return self.not_testable(evidence, "the dilation is of balanced starts under plain descent at one step size")
+        if dimension(evidence.main) < 2 or config["network"]["hidden"][0] < LEAST_WINNING:
+            return self.not_testable(evidence, f"two inputs and {LEAST_WINNING} neurons are needed, at least")
         if config["network"]["init"]["direction"]:
             return self._link(evidence, options)
         if not config["task"].get("symmetric"):
