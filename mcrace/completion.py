@@ -29,7 +29,7 @@ def complete(study: Study) -> Study:
     wanted = list(_wanted(study, mistakes))
     if mistakes:
         raise StudyError(listed(mistakes))
-    controls = {options.control for _, options in wanted if options.control}
+    controls = {name for _, options in wanted for name in options.controls}
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
@@ -55,11 +55,11 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
         except StudyError as error:
             mistakes.append(str(error))
             continue
-        if options.control and options.control not in names:
-            mistakes.append(f"predictions.{name}.control: no cell {options.control!r}: {nearest(options.control, names)}")
+        mistakes += [f"predictions.{name}.{key}: no cell {cell!r}: {nearest(cell, names)}" for key, cell in options
+                     if cell in options.controls and cell not in names]
         mistakes += [f"predictions.{name}.cells: no cell {cell!r}: {nearest(cell, names)}" for cell in options.cells
                      if cell not in names]
-        controls.add(options.control)
+        controls |= set(options.controls)
         yield prediction, options
     if study.predictions and controls >= set(names):
         mistakes.append(f"predictions: {', '.join(names)} is a control, so no cell is left to be judged")

@@ -82,10 +82,20 @@ def level_of(state: str) -> float | None:
     return LEVELS.get(state)
 
 
+def clock_of(state: str) -> float | None:
+    """The clock τ that defines a state, if one does.
+
+    >>> clock_of("tau=1.5"), clock_of("onset")
+    (1.5, None)
+    """
+    return float(state.removeprefix("tau=")) if state.startswith("tau=") else None
+
+
 def _place(state: str) -> float:
-    fixed = {"start": 0.0, "tau=1": 0.1, "final": 2.0}
-    level = level_of(state)
-    return fixed[state] if level is None else 2.0 - level if level < 1 else 1.0
+    clock, level = clock_of(state), level_of(state)
+    if clock is not None:
+        return clock / 1000  # which is less than 1
+    return {"start": 0.0, "final": 2.0}[state] if level is None else 2.0 - level if level < 1 else 1.0
 
 
 class Recorder:

@@ -20,7 +20,7 @@ from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
 from mcrace.tasks import TASKS, Files, FromFile, Task
 
-STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
+STATE = re.compile(r"start|tau=(?!0(?:\.0*)?$)[0-9]{1,3}(?:\.[0-9]{1,6})?|onset|final|level=0\.[0-9]{1,6}")
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
@@ -203,7 +203,7 @@ class Record(Section):
         for item in observables:
             _, at, state = item.partition("@")
             if at and not STATE.fullmatch(state):
-                raise ValueError(f"{item!r}: a state is start, tau=1, onset, level=0.x or final")
+                raise ValueError(f"{item!r}: a state is start, tau=x, onset, level=0.x or final")
         return observables
 
 

@@ -18,7 +18,7 @@ from mcrace.kernels import NEVER, LayeredNetworks, LayeredSamples, MarkTable, Ne
 from mcrace.observe import LayeredSnapshot, Moment, Snapshot
 from mcrace.observe.layered import layered_labels, sample_roughness, starting_outputs
 from mcrace.observe.snapshot import Origin, summed
-from mcrace.recording import Recorder, Status, Wanted, level_of
+from mcrace.recording import Recorder, Status, Wanted, clock_of, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
 from mcrace.seeds import batches
 from mcrace.study import Config, Training
@@ -193,8 +193,9 @@ def _set_marks(group: Group, states: list[str], snapshot: Moment) -> None:
             level = 1 - until.loss_drop
         if level is not None:
             group.levels[:, j] = level * zero
-        if state == "tau=1" and isinstance(snapshot, Snapshot):
-            group.at[:, j] = step_of_tau_one(snapshot, group.config.training)
+        clock = clock_of(state)
+        if clock is not None and isinstance(snapshot, Snapshot):
+            group.at[:, j] = steps_of_clock(clock, snapshot, group.config.training)
 
 
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
@@ -204,10 +205,10 @@ def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     return np.full(len(y), np.log(2.0) * (y.shape[2] if y.ndim == 3 else 1))
 
 
-def step_of_tau_one(start: Snapshot, training: Training) -> np.ndarray:
-    """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation) [network]."""
+def steps_of_clock(clock: float, start: Snapshot, training: Training) -> np.ndarray:
+    """First step with t median_a |D_a(0)| >= τ over active neurons (THEORY.md, Notation) [network]."""
     with np.errstate(divide="ignore"):
-        return first_steps_at(training, 1 / _medians(start.drift_norms, start.active), NEVER)
+        return first_steps_at(training, clock / _medians(start.drift_norms, start.active), NEVER)
 
 
 @compiled

@@ -279,7 +279,7 @@ def test_a_mistake_is_told_with_its_key(old, new, message):
     ("times = { cuont = 9 }", ["record.times.cuont: unknown key: did you mean 'count'? Valid names: count, spacing"]),
     ('weights = "some"', ["record.weights: input should be 'none', 'ends' or 'all', not 'some'"]),
     ('observables = "loss"', ["record.observables: must be a list, not 'loss'"]),
-    ('observables = ["loss@never"]', ["record.observables: 'loss@never': a state is start, tau=1, onset, "
+    ('observables = ["loss@never"]', ["record.observables: 'loss@never': a state is start, tau=x, onset, "
                                     "level=0.x or final"]),
 ])
 def test_mistakes_in_what_is_recorded(record, message):

@@ -2,7 +2,8 @@
 
 `within` reduces many neurons to one number a network; the others take one number a network: `equivalence` (margins, tests
 of means, ratios and slopes), `resampling` (their intervals), `counting` (medians, shares), `paired`, `permutation`,
-`censoring`, `power`, `multiplicity`, `calibration` (of probabilities; areas under ROC curves).
+`censoring`, `power`, `multiplicity`, `calibration` (of probabilities; areas under ROC curves).  `directional` has laws of
+directions, `directional_tests` tests of them.
 """
 
 from mcrace.statistics.calibration import calibration_errors, separations
