@@ -4,7 +4,6 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 """
 
 from mcrace.predictions import (
-    HEAD,
     balancedness,
     capacity,
     corruption_robustness,
