@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,7 +47,9 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Population:
-    """Inputs N(0, I) with labels Σ_k c_k relu(u_k·x) + g(|x|), all of them instead of samples.
+    """Inputs N(0, σ² I) with labels Σ_k c_k relu(u_k·x) + g(|x|), all of them instead of samples.
+
+    A linear label b·x is relu(b·x) - relu(-b·x).
 
     Attributes
     ----------
@@ -54,19 +57,40 @@ class Population:
         The u_k; none of them for labels of the length alone.
     factors : array [unit]
         The c_k.
+    deviation : float
+        σ.
     radial : float
-        |E[1[w·x > 0] g(|x|) x]|, of whatever w.
+        E[1[w·x > 0] g(|x|) x]·ŵ, the same for all w: E[g(|x|)|x|] `half_sphere_mean`.
     square : float, optional
         E[y²]; found from the units where there is no g.
     """
 
     units: np.ndarray
     factors: np.ndarray
+    deviation: float = 1.0
     radial: float = 0.0
     square: float | None = None
 
-    def some(self, chosen: np.ndarray) -> Population:
-        """That of some networks."""
-        if self.units.ndim == 2:
-            return self
-        return Population(self.units[chosen], self.factors, self.radial, self.square)
+
+def half_sphere_mean(inputs: int) -> float:
+    """E[max(u_1, 0)] of a direction u that is uniform on the sphere, Γ(d/2)/(2√π Γ((d+1)/2)), by products alone.
+
+    >>> half_sphere_mean(3)
+    0.25
+    """
+    value, d = (0.5, 1) if inputs % 2 else (1 / math.pi, 2)
+    while d < inputs:
+        value, d = value * d / (d + 1), d + 2
+    return value
+
+
+def mean_power(inputs: int, power: int) -> float:
+    """E|x|^power of x ~ N(0, I), power >= 0, by products alone.
+
+    >>> mean_power(5, 2), round(mean_power(3, 1) ** 2 * math.pi, 12)
+    (5.0, 8.0)
+    """
+    value = 1 / (math.sqrt(2 * math.pi) * half_sphere_mean(inputs)) if power % 2 else 1.0
+    for p in range(power % 2, power, 2):
+        value *= inputs + p
+    return value

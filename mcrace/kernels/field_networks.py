@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mcrace.kernels.activations import ACTIVATIONS
 from mcrace.kernels.dynamics import Dynamics, Population
@@ -62,11 +66,11 @@ class FieldNetworks(InLanes):
         groups, length, lanes = self.P.shape
         directions = {BALL: 1, SIGN: 1, FLOW: self.dynamics.halvings + 3, ADAPTIVE: STAGES}[self.rule.kind]
         trials = length if self.rule.kind in (FLOW, ADAPTIVE) else 0
-        numbers = [aligned((lanes,), self.dtype) for _ in range(4)]
-        counts = [np.zeros(lanes, np.int64) for _ in range(2)]
+        wide, narrow = (partial(aligned, (size, lanes), self.dtype) for size in (trials, 1))
         reason, last = np.zeros((groups, lanes), np.int64), np.full((groups, lanes), -1)
-        return Room(aligned((directions * length, lanes), self.dtype), *(aligned((trials, lanes), self.dtype) for _ in range(2)),
-                    *numbers, *counts, reason, last)
+        return Room(K=aligned((directions * length, lanes), self.dtype), Y=wide(), saved=wide(), passed=narrow()[0],
+                    trial=narrow()[0], step=narrow()[0], error=narrow()[0], refused=np.zeros(lanes, np.int64),
+                    switched=np.zeros(lanes, np.int64), reason=reason, last=last)
 
     def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
         """Take the steps `first`, first+1, ... of the given sizes; `look`: test the marks after the last one, too."""
@@ -97,7 +101,7 @@ class FieldNetworks(InLanes):
         return self.room.reason.reshape(-1)[: self.count], self.room.last.reshape(-1)[: self.count]
 
 
-def parameters(W: np.ndarray, v: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def parameters(W: np.ndarray, v: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Parameters [group, parameter, lane]: W in rows, then v, both padded."""
     rows = padded(W.shape[1], TILE)
     W, v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
@@ -119,17 +123,18 @@ def weights_of(P: np.ndarray, count: int, neurons: int, inputs: int) -> tuple[np
     return np.ascontiguousarray(W), found[:, rows * inputs :][:, :neurons].copy()
 
 
-def sample_field(neurons: int, X, y, loss: str, dynamics: Dynamics, dtype) -> SampleField:
+def sample_field(
+    neurons: int, X: np.ndarray, y: np.ndarray, loss: str, dynamics: Dynamics, dtype: DTypeLike
+) -> SampleField:
     """The field of samples, with room for networks of so many neurons."""
-    samples, lanes = y.shape[-1], lane_count(dtype)
+    samples, inputs, lanes = y.shape[-1], X.shape[-1], lane_count(dtype)
     rows, room = padded(neurons, TILE), padded(samples, TILE)
     X, y = pack_samples(X, y, room, dtype)
-    outputs = [aligned((room, lanes), dtype) for _ in range(2)]
-    tables = [aligned((rows, room, lanes), dtype) for _ in range(2)]
-    gates = [np.zeros((rows, room), GATES[lanes]) for _ in range(2)]
-    return SampleField(X, y, samples, neurons, X.shape[-1] if X.ndim == 2 else X.shape[2], LOSSES[loss],
-                       ACTIVATIONS[dynamics.activation], float(dynamics.parameter), *outputs, *tables, *gates,
-                       aligned((lanes,), dtype))
+    f, r = (aligned((room, lanes), dtype) for _ in range(2))
+    values, slopes = (aligned((rows, room, lanes), dtype) for _ in range(2))
+    gates, before = (np.zeros((rows, room), GATES[lanes]) for _ in range(2))
+    return SampleField(X, y, samples, neurons, inputs, LOSSES[loss], ACTIVATIONS[dynamics.activation],
+                       float(dynamics.parameter), f, r, values, slopes, gates, before, aligned((lanes,), dtype))
 
 
 def population_field(networks: int, neurons: int, population: Population) -> PopulationField:
@@ -138,20 +143,23 @@ def population_field(networks: int, neurons: int, population: Population) -> Pop
     inputs, lanes = units.shape[2], lane_count(np.float64)
     rows, first = padded(neurons, TILE), padded(units.shape[1], TILE)
     lengths = np.sqrt(np.cumsum(units * units, axis=2)[:, :, -1:])
-    square = population.square
-    squares = aligned((-(-networks // lanes), lanes), np.float64)
-    if square is None:  # twice the loss of a network that is the label, on labels that are 0
-        nothing = Population(units[:, :0], population.factors[:0], 0.0, 0.0)
-        factors = np.ascontiguousarray(np.broadcast_to(population.factors, units.shape[:2]))
-        _, losses = PopulationSamples(nothing).evaluate_population(units, factors)
-        squares.reshape(-1)[:networks] = 2 * losses
-    else:
-        squares[:] = square
-    tables = [aligned(shape, np.float64) for shape in (
-        (first + rows, inputs, lanes), (first + rows, lanes), (rows, lanes), (rows, first + rows, lanes), (lanes,))]
+    square = aligned((-(-networks // lanes), lanes), np.float64)
+    square.reshape(-1)[:networks] = _mean_squares(units, population)
+    Z, sized, norms, pairs, now = (aligned((*shape, lanes), np.float64) for shape in (
+        (first + rows, inputs), (first + rows,), (rows,), (rows, first + rows), ()))
     none = np.zeros((0, 0), np.uint8)
-    return PopulationField(pack(units / lengths, first, np.float64), pack(population.factors[:, None] * lengths, first,
-                           np.float64)[:, :, 0], float(population.radial), squares, inputs, none, none, *tables)
+    return PopulationField(pack(units / lengths, first, np.float64),
+                           pack(population.factors[:, None] * lengths, first, np.float64)[:, :, 0],
+                           population.deviation, population.radial, square, inputs, none, none, Z, sized, norms, pairs, now)
+
+
+def _mean_squares(units: np.ndarray, population: Population) -> np.ndarray | float:
+    """E[y²]: where it is not given, twice the loss of networks that are the label, on labels that are 0."""
+    if population.square is not None:
+        return population.square
+    nothing = replace(population, units=units[:, :0], factors=population.factors[:0], square=0.0)
+    factors = np.ascontiguousarray(np.broadcast_to(population.factors, units.shape[:2]))
+    return 2 * population_drifts(units, factors, nothing)[1]
 
 
 class ActivatedSamples(Samples):
@@ -172,16 +180,29 @@ class ActivatedSamples(Samples):
         return f, weights_of(D, networks, neurons, inputs)[0] if drifts else None, active
 
 
-class PopulationSamples:
-    """A population, in the place of samples."""
+class PopulationSamples(Samples):
+    """Samples that nobody learns from, beside the population that networks do learn from."""
 
-    def __init__(self, population: Population) -> None:
+    def __init__(self, X, y, loss, population):
+        super().__init__(X, y, loss)
         self.population = population
 
-    def evaluate_population(self, W: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Drifts D_a = E[1[w_a·x > 0] (y - f) x] [network, neuron, input], and losses [network]."""
-        networks, neurons, inputs = W.shape
-        P = parameters(W, v, np.float64)
-        D, losses = aligned(P.shape, np.float64), aligned((len(P), P.shape[2]), np.float64)
-        observe_population(P, flat(P), population_field(networks, neurons, self.population), flat(D), losses)
-        return weights_of(D, networks, neurons, inputs)[0], losses.reshape(-1)[:networks].copy()
+    def evaluate(self, W, v, drifts=True):
+        """Outputs on the samples, but drifts D_a = E[1[w_a·x > 0] (y - f) x]; any neuron that has a direction is active."""
+        f, *_ = super().evaluate(W, v, drifts=False)
+        D = population_drifts(W, v, self.population)[0] if drifts else None
+        finite = np.isfinite(W).all(axis=2) & np.isfinite(v)
+        return f, D, finite & (W != 0).any(axis=2)
+
+    def mean_loss(self, W, v):
+        """E[(y - f)²]/2 [network]."""
+        return population_drifts(W, v, self.population)[1]
+
+
+def population_drifts(W: np.ndarray, v: np.ndarray, population: Population) -> tuple[np.ndarray, np.ndarray]:
+    """Drifts D_a = E[1[w_a·x > 0] (y - f) x] [network, neuron, input], and losses E[(y - f)²]/2 [network], float64."""
+    networks, neurons, inputs = W.shape
+    P = parameters(W, v, np.float64)
+    D, losses = aligned(P.shape, np.float64), aligned((len(P), P.shape[2]), np.float64)
+    observe_population(P, flat(P), population_field(networks, neurons, population), flat(D), losses)
+    return weights_of(D, networks, neurons, inputs)[0], losses.reshape(-1)[:networks].copy()

@@ -68,7 +68,7 @@ class Room(NamedTuple):
     step: np.ndarray  # [L] length on trial
     error: np.ndarray  # [L] square of the error, in units of the tolerance
     refused: np.ndarray  # [L] int64 steps that were refused
-    switched: np.ndarray  # [L] int64 of these, in which gates changed
+    switched: np.ndarray  # [L] int64 of these, within which gates changed
     reason: np.ndarray  # [group, L] int64
     last: np.ndarray  # [group, L] int64 the step at which a network gave up
 
@@ -101,6 +101,14 @@ def direction(field, g, P, start, G, at, length, decay):
         weights, G_all = own(P, start, length, 1), own(G, at, length, 1)
         for p in range(0, length, TILE):
             store(G_all, p, 0, fma(0 - decay, load(weights, p, 0, TILE, 1), load(G_all, p, 0, TILE, 1)))
+
+
+@inline
+def _copy(source, first, target, start, length):
+    """Vectors from one array to another."""
+    old, new = own(source, first, length, 1), own(target, start, length, 1)
+    for p in range(length):
+        store(new, p, 0, load(old, p, 0, 1, 1))
 
 
 @inline
@@ -251,22 +259,24 @@ def adapt(field, g, P, start, length, count, eta, rule, alive, room, number):
     number : of the step, to be told where a network gives up.
     """
     K, Y = room.K, room.Y
-    room.saved[:] = P[start : start + length]
-    room.passed[:], room.trial[:], room.refused[:], room.switched[:] = 0, eta, 0, 0
+    _copy(P, start, room.saved, 0, length)
+    for lane in range(len(room.step)):
+        room.passed[lane], room.trial[lane], room.refused[lane], room.switched[lane] = 0, eta, 0, 0
     _keep(field.gates, field.before, -1)
     busy, failed, rounds = alive, 0, max(1, rule.evaluations // (STAGES - 1))
     while busy and rounds:
         rounds -= 1
         for lane in range(len(room.step)):
             room.step[lane] = min(room.trial[lane], eta - room.passed[lane]) if busy >> lane & 1 else 0
-        by = load(own(room.step, 0, 1, 1), 0, 0, 1, 1)
+        switched, by = 0, load(own(room.step, 0, 1, 1), 0, 0, 1, 1)
         for stage in range(1, STAGES):
             for p in range(0, length, TILE):
                 old, sum_ = load(own(P, start, length, 1), p, 0, TILE, 1), _combined(K, length, p, TABLEAU[stage], stage)
                 store(own(Y, 0, length, 1), p, 0, fma(by, sum_, old))
             direction(field, g, Y, 0, K, stage * length, length, rule.decay)
+            switched |= _changed(field.gates, field.before)
         _measure(P, start, Y, K, length, rule, room.step, room.error)
-        taken, done = _judge(eta, count, busy, _changed(field.gates, field.before), room)
+        taken, done = _judge(eta, count, busy, switched, room)
         _take(P, start, Y, K, length, taken)
         _keep(field.gates, field.before, taken)
         busy &= ~done
@@ -277,9 +287,9 @@ def adapt(field, g, P, start, length, count, eta, rule, alive, room, number):
                 room.reason[g, lane] = CHATTER if 2 * room.switched[lane] > room.refused[lane] else reason
                 room.last[g, lane] = number
         busy &= ~failed
-    for lane in range(len(room.step)):
-        if failed >> lane & 1:
-            P[start : start + length, lane] = room.saved[:, lane]
+    weights, saved = own(P, start, length, 1), own(room.saved, 0, length, 1)
+    for p in range(length):
+        store(weights, p, 0, where(lanes_on(weights, failed), load(saved, p, 0, 1, 1), load(weights, p, 0, 1, 1)))
     return alive & ~failed
 
 
@@ -307,7 +317,7 @@ def train(P, flat, U, field, real, etas, rule, marks, first, look, room):
             if marks.any:
                 nearest = load(own(marks.nearest, 0, groups, 1), g, 0, 1, 1)
                 if lane_bits(load(own(field.now, 0, 1, 1), 0, 0, 1, 1) <= nearest) or first + t >= marks.due[g]:
-                    marks.now[:] = field.now
+                    _copy(field.now, 0, marks.now, 0, 1)
                     note(marks, g, first + t, P[g].reshape(length, 1, lanes), P[g][:0].reshape(0, 1, lanes))
             if t == len(etas) or marks.alive[g] == 0:
                 break
@@ -327,7 +337,7 @@ def observe_population(P, flat, field, D, losses):
     groups, length, _ = P.shape
     for g in range(groups):
         slopes(field, g, flat, g * length, D, g * length)
-        losses[g] = field.now
+        _copy(field.now, 0, losses, g, 1)
 
 
 @compiled
@@ -336,4 +346,4 @@ def observe_samples(P, flat, field, D, f):
     groups, length, _ = P.shape
     for g in range(groups):
         slopes(field, g, flat, g * length, D, g * length)
-        f[g] = field.f
+        _copy(field.f, 0, f, g * f.shape[1], f.shape[1])

@@ -1,10 +1,10 @@
-"""What moves ReLU networks that learn from all of N(0, I) instead of samples of it, under the mean squared error.
+"""What moves ReLU networks that learn from all of N(0, σ² I) instead of samples of it, under the mean squared error.
 
-With θ the angle of w and u, the arc-cosine kernel of degree 1 is (Cho & Saul, 2009)
+With θ the angle of w and u, the arc-cosine kernel of degree 1 is (Cho & Saul, NIPS 2009)
 
-    E[relu(w·x) relu(u·x)] = |w||u| (sin θ + (π - θ) cos θ)/2π
+    E[relu(w·x) relu(u·x)] = σ²/2π |w||u| (sin θ + (π - θ) cos θ)
 
-so that E[1[w·x > 0] relu(u·x) x] = ((π - θ) u + |u| sin θ ŵ)/2π.  Labels are y = Σ_k c_k relu(u_k·x) + g(|x|), of which the
+so that E[1[w·x > 0] relu(u·x) x] = σ²/2π ((π - θ) u + |u| sin θ ŵ).  Labels are y = Σ_k c_k relu(u_k·x) + g(|x|), of which the
 second term moves w along itself only: E[1[w·x > 0] g(|x|) x] = radial ŵ.  Unit vectors at an angle θ have a difference of
 length 2 sin(θ/2) and a sum of length 2 cos(θ/2): hence θ keeps all its digits for neurons that are aligned, and no bit of a
 pair depends on which of the two comes first, so that the angular momenta of a pair cancel.
@@ -32,6 +32,7 @@ class PopulationField(NamedTuple):
 
     units: np.ndarray  # [group, unit, input, L] directions of the u_k
     sizes: np.ndarray  # [group, unit, L] c_k |u_k|
+    deviation: float  # σ
     radial: float
     square: np.ndarray  # [group, L] E[y²]
     inputs: int
@@ -94,6 +95,7 @@ def population_slopes(field, g, P, start, D, at):
         for k in range(d):
             store(Z, j, k, load(units, j, k, 1, 1))
     _directions(W, v, part(Z, first, rows), part(sized, first, rows), norms)
+    share = field.deviation * field.deviation / TURN
     loss = 0.5 * load(own(field.square, 0, len(field.square), 1), g, 0, 1, 1)
     for i in range(0, rows, TILE):
         along, drawn = zeros(W, TILE, 1) + field.radial, zeros(W, TILE, 1) + field.radial
@@ -103,9 +105,9 @@ def population_slopes(field, g, P, start, D, at):
                 label = drawn
             sine, cosine, rest = _sine_and_rest(Z, i, j, first)
             size = load(sized, j, 0, TILE, 1).T
-            store(pairs, i, j, rest / TURN * size)
-            along = dot(sine / TURN, size, along)
-            drawn = dot(fma(rest, cosine, sine) / TURN, size, drawn)
+            store(pairs, i, j, share * rest * size)
+            along = dot(share * sine, size, along)
+            drawn = dot(share * fma(rest, cosine, sine), size, drawn)
         norm = load(norms, i, 0, TILE, 1)
         sweep(_store_drift, d, i, (drifts, pairs, Z, along, first))
         store(dv, i, 0, norm * drawn)

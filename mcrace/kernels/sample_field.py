@@ -78,7 +78,8 @@ def sample_slopes(field, g, P, start, D, at):
     for n in range(field.samples, room):  # a padded sample has an output where σ(0) is not 0
         store(f, 0, n, zeros(f, 1, 1))
     store(own(field.now, 0, 1, 1), 0, 0, mean_loss(f, y, share, field.loss))
-    field.r[:] = field.f
+    for n in range(room):
+        store(r, 0, n, load(f, 0, n, 1, 1))
     residuals(r, y, share, field.loss)
     drifts, dv = own(D, at, rows, d), own(D, at + rows * d, rows, 1)
     for i in range(0, rows, TILE):

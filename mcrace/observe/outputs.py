@@ -10,8 +10,8 @@ from mcrace.observe.snapshot import Snapshot, losses_of, summed
 
 @observable("loss")
 def loss_of(state: Snapshot) -> np.ndarray:
-    """Mean loss over the samples of the network."""
-    return np.cumsum(state.losses, axis=1)[:, -1] / state.losses.shape[1]
+    """Mean loss over the samples of the network, or over all inputs where it learns from these."""
+    return state.mean_loss
 
 
 @observable("zero_loss")
