@@ -29,13 +29,13 @@ def complete(study: Study) -> Study:
     wanted = list(_wanted(study, mistakes))
     if mistakes:
         raise StudyError(listed(mistakes))
-    controls = {options.control for _, options in wanted if options.control}
+    controls = {name for _, options in wanted for name in options.controls}
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
-    _check_tests(study, observables)
-    halved = {o.control for need, (_, o) in zip(needs, wanted) if need.control_half_step}
+    _check_observables(study, observables)
+    halved = {name for need, (_, o) in zip(needs, wanted) if need.control_half_step for name in o.controls}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
@@ -47,18 +47,20 @@ def complete(study: Study) -> Study:
 def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Options]]:
     """The predictions with their options; whatever does not exist is added to the mistakes."""
     names = [c.name for c in study.cells]
-    controls = set()
+    controls: set[str] = set()
     for name, table in study.predictions.items():
         try:
             prediction, options = with_options(name, table)
         except StudyError as error:
             mistakes.append(str(error))
             continue
-        if options.control and options.control not in names:
-            mistakes.append(f"predictions.{name}.control: no cell {options.control!r}: {nearest(options.control, names)}")
+        for control in options.controls:
+            key = "control" if control == options.control else "further_controls"
+            if control not in names:
+                mistakes.append(f"predictions.{name}.{key}: no cell {control!r}: {nearest(control, names)}")
         mistakes += [f"predictions.{name}.cells: no cell {cell!r}: {nearest(cell, names)}" for cell in options.cells
                      if cell not in names]
-        controls.add(options.control)
+        controls.update(options.controls)
         yield prediction, options
     if study.predictions and controls >= set(names):
         mistakes.append(f"predictions: {', '.join(names)} is a control, so no cell is left to be judged")
@@ -73,14 +75,22 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
             mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
 
 
-def _check_tests(study: Study, observables: tuple[str, ...]) -> None:
-    """Whether there are test samples where they are looked at; told of the first such observable of each cell."""
+def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
+    """Whether observables mean something in the cells, and have test samples; told of the first in each cell that has not."""
     mistakes = []
     for cell in study.cells:
         asked = (*cell.config.record.observables, *observables)
-        of_tests = [o for o in asked if OBSERVABLES[o.partition("@")[0]].tests]
-        if of_tests and not cell.config.task.test_samples:
-            mistakes.append(f"task.test_samples: is 0 in cell {cell.name}, but {of_tests[0]!r} needs test samples")
+        config = cell.config
+        for lacking, attribute, sentence in (
+            (not config.task.test_samples, "tests", "task.test_samples: is 0 in cell {cell}, but {name!r} needs test samples"),
+            (config.network.activation != "relu", "relu", "network.activation: is {activation!r} in cell {cell}, but "
+                                                          "{name!r} means something for ReLU neurons only"),
+            (config.training.gradient == "population", "samples", "training.gradient: is 'population' in cell {cell}, but "
+                                                                  "{name!r} is about samples that are learnt from"),
+        ):
+            of_this = [o for o in asked if lacking and getattr(OBSERVABLES[o.partition("@")[0]], attribute)]
+            if of_this:
+                mistakes.append(sentence.format(cell=cell.name, name=of_this[0], activation=config.network.activation))
     if mistakes:
         raise StudyError(listed(mistakes))
 

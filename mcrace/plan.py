@@ -16,7 +16,7 @@ from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
 from mcrace.stages import STAGES
-from mcrace.study import Cell, Config, Study, recording_steps
+from mcrace.study import Cell, Config, Study, Training, recording_steps
 from mcrace.tasks import TASKS
 
 ENGINE = 1  # raised whenever the bits of any network change
@@ -58,9 +58,16 @@ def identity(config: Config, entropy: int) -> str:
 
 
 def flops_per_step(config: Config) -> float:
-    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md (PERFORMANCE.md)."""
+    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md for each gradient (PERFORMANCE.md)."""
     N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
-    return 4.0 * N * m * d + 6 * N * m + 4 * m * d
+    return (4.0 * N * m * d + 6 * N * m + 4 * m * d) * gradients_per_step(config.training)
+
+
+def gradients_per_step(training: Training) -> int:
+    """How often a step takes the gradient; of an adaptive method a guess: two steps of the pair."""
+    if training.method == "flow":
+        return 2 ** (training.halvings + 1) - training.halvings - 1
+    return 13 if training.method == "adaptive" else 1
 
 
 def bytes_per_network(config: Config) -> int:

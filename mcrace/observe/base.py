@@ -36,7 +36,10 @@ class Path(ABC):
 
 @dataclass(frozen=True)
 class Observable:
-    """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples."""
+    """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples.
+
+    `relu`: it means something for ReLU neurons only; `samples`: where networks learn from their samples only.
+    """
 
     name: str
     compute: Callable[[Snapshot], np.ndarray]
@@ -45,6 +48,8 @@ class Observable:
     units: str
     path: Path | None = None
     tests: bool = False
+    relu: bool = False
+    samples: bool = False
 
     @property
     def text(self) -> str:
@@ -56,7 +61,8 @@ OBSERVABLES: Registry[Observable] = Registry("observable", "mcrace.observables")
 
 
 def observable(
-    name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False
+    name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False, relu: bool = False,
+    samples: bool = False,
 ) -> Callable:
     """Register ``f(state) -> array [network, *dims]`` as an observable.
 
@@ -72,10 +78,14 @@ def observable(
         Stored beside it; "1": a pure number.
     tests : bool
         Whether it needs test samples (``task.test_samples``).
+    relu : bool
+        Whether it means something for ReLU neurons only.
+    samples : bool
+        Whether it means something only where networks learn from their samples, not from the whole population.
     """
 
     def register(compute: Callable[[Snapshot], np.ndarray]) -> Callable[[Snapshot], np.ndarray]:
-        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, tests=tests))
+        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, tests=tests, relu=relu, samples=samples))
         return compute
 
     return register
