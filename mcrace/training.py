@@ -192,7 +192,7 @@ def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
 
 def _zero_output_loss(snapshot: Snapshot) -> np.ndarray:
     if snapshot.origin.config.training.gradient == "population":
-        return snapshot.with_weights(*(0 * w for w in snapshot.weights)).mean_loss
+        return snapshot.zero_loss
     return zero_output_loss(snapshot.y, snapshot.loss)
 
 

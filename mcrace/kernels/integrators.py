@@ -42,6 +42,7 @@ TABLEAU[5, :5] = [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656]
 TABLEAU[6, :6] = [35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84]
 ERROR = np.array([71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40])
 SHORTEST = 1e-12  # of a step of the grid
+FEW = 100  # refused steps
 
 
 class Rule(NamedTuple):
@@ -249,6 +250,15 @@ def _judge(eta, count, busy, switched, room):
     return taken, done
 
 
+@inline
+def chatters(refused, switched):
+    """Whether gates are why steps are refused: most of these, and more than crossings for good explain.
+
+    A crossing makes for a score of refusals: as many as bring a step down to the shortest.
+    """
+    return switched > FEW and 2 * switched > refused
+
+
 @compiled
 def adapt(field, g, P, start, length, count, eta, rule, alive, room, number):
     """One step of the grid by the 5(4) pair; returns which lanes got to its end.  The others are put back to its beginning.
@@ -284,7 +294,7 @@ def adapt(field, g, P, start, length, count, eta, rule, alive, room, number):
             if busy >> lane & 1 and (room.trial[lane] < SHORTEST * eta or rounds == 0):
                 failed |= 1 << lane
                 reason = EVALUATIONS if rounds == 0 else TOLERANCE
-                room.reason[g, lane] = CHATTER if 2 * room.switched[lane] > room.refused[lane] else reason
+                room.reason[g, lane] = CHATTER if chatters(room.refused[lane], room.switched[lane]) else reason
                 room.last[g, lane] = number
         busy &= ~failed
     weights, saved = own(P, start, length, 1), own(room.saved, 0, length, 1)

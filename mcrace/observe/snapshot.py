@@ -152,6 +152,12 @@ class Moment:
         """L [network]."""
         return np.asarray(np.cumsum(self.losses, axis=1)[:, -1] / self.losses.shape[1])
 
+    @property
+    def zero_loss(self) -> np.ndarray:
+        """L_0, the loss of the output 0 [network]."""
+        losses = summed(losses_of(np.zeros(self.y.shape), self.y, self.loss))
+        return np.asarray(np.cumsum(losses, axis=1)[:, -1] / losses.shape[1])
+
 
 def summed(losses: np.ndarray) -> np.ndarray:
     """Losses [network, sample], summed over outputs where there are several."""
@@ -211,6 +217,13 @@ class Snapshot(Moment):
         if isinstance(self.samples, PopulationSamples):
             return self.samples.mean_loss(self.W, self.v)
         return super().mean_loss
+
+    @property
+    def zero_loss(self) -> np.ndarray:
+        """L_0, the loss of the output 0 [network]."""
+        if isinstance(self.samples, PopulationSamples):
+            return self.samples.mean_loss(np.zeros(self.W.shape), np.zeros(self.v.shape))
+        return super().zero_loss
 
     def onward(self, step_sizes: np.ndarray) -> Snapshot:
         """The networks after some further steps of plain full-batch descent, in float64; the run itself does not move.
