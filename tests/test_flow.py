@@ -21,6 +21,7 @@ COUNT = 20
 TASK = {"kind": "gaussian", "dimension": 5, "samples": 12, "loss": "mse"}
 TEACHER = {"kind": "teacher", "dimension": 5, "samples": 12, "loss": "mse", "teacher_neurons": 3, "labels": "value"}
 NETWORK = {"hidden": [10], "init": {"scale": 0.3}}
+GIVES_UP = {"evaluations": 600, "rtol": 1e-5, "atol": 1e-7}  # some of the networks
 TANH = {**NETWORK, "activation": "tanh"}
 
 
@@ -64,7 +65,7 @@ def final(run):
 
 
 @pytest.mark.parametrize("training", [{"method": "sign", "step_size": 1e-3}, {"method": "flow", "weight_decay": 0.01},
-                                      {"method": "adaptive", "evaluations": 600, "rtol": 1e-6}])
+                                      {"method": "adaptive", **GIVES_UP}])
 def test_no_bit_hangs_on_the_company_or_on_where_one_records(training):
     one, other = record(batch=16, **training), record(batch=7, times="[0, 3, 58, 100]", **training)
     assert np.array_equal(final(one), final(other)) and np.array_equal(one.stop_step, other.stop_step)
@@ -73,11 +74,11 @@ def test_no_bit_hangs_on_the_company_or_on_where_one_records(training):
 
 
 def test_a_network_that_is_given_up_stays_where_its_last_whole_step_ended():
-    run = record(method="adaptive", evaluations=600)
+    run = record(method="adaptive", **GIVES_UP)
     given_up = np.flatnonzero(np.isin(run.status, GAVE_UP) & (run.stop_step > 10))
     assert len(given_up) > 2
     for row in given_up[:3]:
-        short = record(method="adaptive", evaluations=600, steps=int(run.stop_step[row]))
+        short = record(method="adaptive", **GIVES_UP, steps=int(run.stop_step[row]))
         assert short.status[row] == Status.STEPS
         assert np.array_equal(final(short)[row], final(run)[row])
         assert np.isnan(run.grid["loss"][row, 10]) and run.grid["loss"][row, 1] > 0
@@ -173,9 +174,9 @@ def test_observables_know_the_activation():
     ({"task": TEACHER, "network": TANH, "gradient": "population"}, 'goes with network.activation = "relu"'),
     ({"task": TEACHER, "gradient": "population", "stages": ("tickets",)}, "goes without record.stages"),
     ({"network": {**TANH, "bias": True}}, 'network.activation = "tanh" goes with one hidden layer'),
-    ({"method": "flow", "network": {**NETWORK, "hidden": [4, 4]}}, 'method = "flow" goes with one hidden layer'),
+    ({"method": "flow", "network": {**NETWORK, "hidden": [4, 4]}}, 'method = "flow" goes with one'),
     ({"network": TANH, "observables": ("merge_curve@final",)}, "'merge_curve@final' means something for ReLU neurons only"),
-    ({"task": TEACHER, "gradient": "population", "observables": ("cosine_permuted@start",)}, "is about samples that are learnt"),
+    ({"task": TEACHER, "gradient": "population", "observables": ("cosine_permuted@start",)}, "is about samples that are"),
 ])
 def test_what_is_not_built_is_refused_in_a_sentence(tables, said):
     with pytest.raises(StudyError) as refused:
@@ -233,8 +234,9 @@ def test_the_error_of_the_flow_falls_with_its_order(halvings):
               for steps in (40, 80, 160)]
     for one, half in itertools.pairwise(errors):
         assert abs(np.median(np.log2(one / half)) - (1 + halvings)) < 0.2
-    descent = np.linalg.norm(reached(problem, Dynamics("tanh", 0.0), 160) - exact, axis=1)
-    assert (errors[-1] < descent / 50).all()
+    as_dear = 160 * (2 ** (halvings + 1) - halvings - 1)
+    descent = np.linalg.norm(reached(problem, Dynamics("tanh", 0.0), as_dear) - exact, axis=1)
+    assert (errors[-1] < descent / 10).all()
 
 
 @pytest.mark.laws
@@ -248,8 +250,10 @@ def test_the_adaptive_method_agrees_with_an_independent_one_to_its_tolerance(rto
 
 @pytest.mark.laws
 def test_the_flow_of_relu_is_of_its_order_up_to_a_change_of_gates():
-    ends = {steps: record(method="flow", steps=steps, step_size=0.8 / steps, times="[0]") for steps in (10, 20, 40, 640)}
-    config = study().cells[0].config
+    small = {"task": {**TASK, "samples": 6}, "network": {**NETWORK, "hidden": [3]}}
+    ends = {steps: record(**small, method="flow", steps=steps, step_size=0.4 / steps, times="[0]")
+            for steps in (10, 20, 40, 640)}
+    config = study(**small).cells[0].config
     X = draw(config, {}, 5, np.arange(COUNT), np.arange(COUNT)).X
     gates = lambda W: np.einsum("iak,ink->ian", W, X) > 0
     still = (gates(ends[640].weights["W_final"]) == gates(ends[640].weights["W_start"])).all(axis=(1, 2))
