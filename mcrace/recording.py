@@ -29,6 +29,9 @@ class Status(IntEnum):
     STOPPED = 1
     DIVERGED = 2
     DEAD = 3
+    TOLERANCE = 4
+    EVALUATIONS = 5
+    CHATTER = 6
 
     @property
     def text(self) -> str:
@@ -36,11 +39,17 @@ class Status(IntEnum):
         return STATUS_TEXT[self]
 
 
+GAVE_UP = (Status.TOLERANCE, Status.EVALUATIONS, Status.CHATTER)  # in the order of the kernels' reasons, from 1 on
 STATUS_TEXT = {
     Status.STEPS: "took all its steps; if it should have reached `until`, raise training.steps",
     Status.STOPPED: "reached training.until",
     Status.DIVERGED: "weights became infinite or NaN; lower training.step_size",
     Status.DEAD: "no neuron was on at any sample at the start, so nothing can move",
+    Status.TOLERANCE: "the adaptive method found no step that is short enough; raise training.rtol and training.atol",
+    Status.EVALUATIONS: "the adaptive method took training.evaluations gradients within one step_size; raise them, raise "
+                        "training.rtol, or lower training.step_size",
+    Status.CHATTER: "gates switched back and forth within a step_size, which no adaptive step resolves; train to where it "
+                    'begins (training.until), or with method = "flow"',
 }
 
 

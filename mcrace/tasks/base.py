@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mcrace.errors import StudyError
+from mcrace.kernels.dynamics import Population
 from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
 from mcrace.tables import Section
@@ -127,6 +128,16 @@ class Task(Section):
             return preparation(self._seen(X, own, Stream(entropy, "test corruption", network))), y
 
         return self._of_each(networks, self.test_samples, test)
+
+    def population_of(self, entropy: int, networks: np.ndarray) -> Population:
+        """The law of the prepared samples of some networks and of their labels, where its gradient has a closed form.
+
+        Raises
+        ------
+        StudyError
+            If it has none.
+        """
+        raise StudyError(f'training.gradient = "population": that of task.kind = "{self.kind}" has no closed form')
 
     def sample(self, pool: Pool, entropy: int, network: int) -> Drawn:
         """Prepared samples [sample, input] and labels [sample] of one network."""
