@@ -16,6 +16,7 @@ from mcrace.predictions import (
     racing,
     sign_and_death,
     span_freezing,
+    tangent_convergence,
     unbalanced_start,
     unlocking,
     winner_stability,
@@ -27,5 +28,5 @@ from mcrace.predictions.panels import Panel
 
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity", "cases",
            "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
-           "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
-           "unlocking", "winner_stability"]
+           "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "tangent_convergence", "test",
+           "unbalanced_start", "unlocking", "winner_stability"]

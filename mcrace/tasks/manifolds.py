@@ -220,18 +220,13 @@ class Ellipsoid(_Ellipsoidal):
     """Uniform points of a sphere stretched along its axes; u those of the sphere, times √(k+1)."""
 
     kind: Literal["ellipsoid"] = "ellipsoid"
-    axes: tuple[float, ...] = Field(min_length=2, max_length=1001, description="semi-axes, one more than dimensions")
+    intrinsic: int = Field(ge=1, le=1000, description="dimension of the ellipsoid")
+    shortest: float = Field(0.5, ge=1e-3, le=1, description="shortest semi-axis; the longest is 1, and steps between are equal")
 
     version: ClassVar[int] = 1
 
-    @model_validator(mode="after")
-    def _positive(self) -> Ellipsoid:
-        if not all(1e-6 <= a <= 1e6 for a in self.axes):
-            raise ValueError("axes must be between 1e-6 and 1e6")
-        return self
-
     def semiaxes(self) -> np.ndarray:
-        return np.array(self.axes, float)
+        return 1 - (1 - self.shortest) * np.arange(self.intrinsic + 1) / self.intrinsic
 
 
 @task("torus")
@@ -239,6 +234,7 @@ class Torus(Manifold):
     """The torus of radii 1 and `tube` in three coordinates, both angles uniform; u = √2 times their cosines and sines."""
 
     kind: Literal["torus"] = "torus"
+    intrinsic: Literal[2] = 2
     tube: float = Field(0.5, ge=1e-3, lt=1, description="radius of the tube; that of the ring is 1")
 
     version: ClassVar[int] = 1
@@ -270,6 +266,7 @@ class SwissRoll(Manifold):
     """z = (t cos t, h, t sin t), t uniform between 1.5π and 4.5π, |h| <= height/2; u = t and h, standardised."""
 
     kind: Literal["swiss-roll"] = "swiss-roll"
+    intrinsic: Literal[2] = 2
     height: float = Field(20.0, ge=1e-3, le=1e6, description="extent along the axis that it is rolled about")
 
     version: ClassVar[int] = 1
@@ -301,7 +298,7 @@ class Paraboloid(Manifold):
 
     kind: Literal["paraboloid"] = "paraboloid"
     intrinsic: int = Field(ge=1, le=1000, description="dimension k of u")
-    curvature: float = Field(ge=-1e3, le=1e3, description="c, the curvature at the apex")
+    curvature: float = Field(0.5, ge=-1e3, le=1e3, description="c, the curvature at the apex")
     offset: float = Field(1.0, ge=-1e3, le=1e3, description="distance of the apex from the origin")
 
     version: ClassVar[int] = 1
