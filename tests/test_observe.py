@@ -25,11 +25,11 @@ def fewer_starts(monkeypatch):
     monkeypatch.setattr(extremal, "STEPS", 40)
 
 
-def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
+def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0, task=None):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
     training = SimpleNamespace(step_size=0.1, weight_decay=0.0)
-    origin = Origin(SimpleNamespace(training=training), 1, first + np.arange(len(W)), X, lambda: start or (W, v),
+    origin = Origin(SimpleNamespace(training=training, task=task), 1, first + np.arange(len(W)), X, lambda: start or (W, v),
                     shuffled or (lambda: samples), lambda: (X, y))
     return Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
 

@@ -17,7 +17,7 @@ from mcrace.observe.base import Carry, Path, observable, path
 from mcrace.observe.snapshot import Snapshot
 from mcrace.tasks import Embedding, Manifold
 
-EARLY, LATE = 0.5, 2.0  # of the clock |D_a(0)| t: the window in which a neuron is seen to turn to its drift
+EARLY, LATE = 0.5, 2.0  # of the clock τ = ∫|D_a| dt: the window in which a neuron is seen to turn to its drift
 REMEMBERED = 4096  # embeddings that a process keeps
 Bases = Callable[[Manifold, Embedding, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -251,7 +251,7 @@ def _log_tangents(W, v, D):
 
 
 class _Window(Path):
-    """The mean over the window 0.5 <= |D_a(0)| t <= 2 of each neuron of what subclasses add up between recording times."""
+    """The mean over the window 0.5 <= τ <= 2 of each neuron, τ = ∫|D_a| dt, of what subclasses add up between recordings."""
 
     def now(self, state: Snapshot) -> Carry:
         """What is needed of a moment."""
@@ -262,30 +262,36 @@ class _Window(Path):
         raise NotImplementedError
 
     def begin(self, state: Snapshot) -> Carry:
-        return {"drift": state.drift_norms.copy(), "time": np.array(state.time, float), "sum": np.zeros(state.v.shape),
-                **{key: np.array(value) for key, value in self.now(state).items()}}
+        nothing = np.zeros((3, *state.v.shape))
+        return {"drift": state.drift_norms.copy(), "clock": nothing[0], "sum": nothing[1], "inside": nothing[2],
+                "time": np.array(state.time, float), **{key: np.array(value) for key, value in self.now(state).items()}}
 
     def follow(self, carry: Carry, state: Snapshot) -> None:
-        before, time, now = carry["time"][:, None], np.asarray(state.time, float)[:, None], self.now(state)
-        inside = np.minimum(time, LATE / carry["drift"]) - np.maximum(before, EARLY / carry["drift"])
-        part = np.where(time > before, inside / (time - before), 0)  # the last moment comes twice
-        carry["sum"] += np.where(part > 0, part * self.between(carry, now, time - before), 0)
-        for key, value in now.items():
-            carry[key][...] = value
-        carry["time"][...] = state.time
+        passed = (np.asarray(state.time, float) - carry["time"])[:, None]
+        here = carry["clock"] + passed * (carry["drift"] + state.drift_norms) / 2
+        if ((carry["clock"] < LATE) & (carry["drift"] > 0)).any():  # else all have been seen, but for the dead
+            inside = np.minimum(here, LATE) - np.maximum(carry["clock"], EARLY)
+            part = np.where(inside > 0, inside / np.where(inside > 0, here - carry["clock"], 1), 0)
+            now = self.now(state)
+            carry["sum"] += np.where(part > 0, part * self.between(carry, now, passed), 0)
+            carry["inside"] += part * passed
+            for key, value in now.items():
+                carry[key][...] = value
+        carry["clock"][...], carry["drift"][...], carry["time"][...] = here, state.drift_norms, state.time
 
     def end(self, carry: Carry) -> np.ndarray:
-        whole = carry["time"][:, None] * carry["drift"] >= LATE
-        return np.where(whole, carry["sum"] * carry["drift"] / (LATE - EARLY), np.nan)
+        return np.where(carry["clock"] >= LATE, carry["sum"] / np.where(carry["inside"] > 0, carry["inside"], 1), np.nan)
 
 
 class _Mean(_Window):
     """The mean of an observable, by trapezoids."""
 
-    measure: Callable[[Snapshot], np.ndarray]
+    def value(self, state: Snapshot) -> np.ndarray:
+        """The observable [network, neuron]."""
+        raise NotImplementedError
 
     def now(self, state: Snapshot) -> Carry:
-        return {"value": type(self).measure(state)}
+        return {"value": self.value(state)}
 
     def between(self, before: Carry, now: Carry, passed: np.ndarray) -> np.ndarray:
         return passed * (before["value"] + now["value"]) / 2
@@ -293,29 +299,31 @@ class _Mean(_Window):
 
 @path("turning_drift", ("neuron",))
 class TurningDrift(_Mean):
-    """Mean of |D| over the window 0.5 <= |D_a(0)| t <= 2; NaN for a neuron that does not get to its end."""
+    """Mean of |D| over the window 0.5 <= τ <= 2, τ = ∫|D_a| dt; NaN for a neuron that does not get to its end."""
 
-    def measure(state: Snapshot) -> np.ndarray:  # type: ignore[override]
+    def value(self, state: Snapshot) -> np.ndarray:
         return state.drift_norms
 
 
 @path("turning_curvature", ("neuron",))
 class TurningCurvature(_Mean):
-    """Mean of `curvature` over the window 0.5 <= |D_a(0)| t <= 2."""
+    """Mean of `curvature` over the window 0.5 <= τ <= 2."""
 
-    measure = curvature_of
+    def value(self, state: Snapshot) -> np.ndarray:
+        return curvature_of(state)
 
 
 @path("turning_gates", ("neuron",))
 class TurningGates(_Mean):
-    """Mean of `gate_share` over the window 0.5 <= |D_a(0)| t <= 2."""
+    """Mean of `gate_share` over the window 0.5 <= τ <= 2."""
 
-    measure = gate_share_of
+    def value(self, state: Snapshot) -> np.ndarray:
+        return gate_share_of(state)
 
 
 @path("turning_rate", ("neuron",))
 class TurningRate(_Window):
-    """-d log tan(δ/2)/dt over the window 0.5 <= |D_a(0)| t <= 2, between flips of gates: each recording interval with the mean
+    """-d log tan(δ/2)/dt over the window 0.5 <= τ <= 2, between flips of gates: each recording interval with the mean
     drift of its ends.
     """
 

@@ -59,11 +59,7 @@ def limiting_angle(intrinsic: int, curvature: float, offset: float, cone: bool =
 
 def drift_of(w: np.ndarray, intrinsic: int, curvature: float, offset: float) -> np.ndarray:
     """D(w) of `limiting_drift` for a direction w in its three parts."""
-    if intrinsic > 1:
-        nodes, weights = roots_genlaguerre(NODES, (intrinsic - 1) / 2 - 1)
-        rest, weights = 2 * nodes, weights / weights.sum()
-    else:
-        rest, weights = np.zeros(1), np.ones(1)
+    rest, weights = _squares_across(intrinsic)
     moments = np.zeros((3, len(rest)))
     square, line, constant = curvature / 2 * w[2], w[1], offset * w[0] + curvature / 2 * w[2] * rest
     for low, high in _positive(square, line, constant):
@@ -71,6 +67,15 @@ def drift_of(w: np.ndarray, intrinsic: int, curvature: float, offset: float) -> 
     gate, along, square_along = (moments / 2) @ weights
     across = np.sum(weights * rest * moments[0]) / 2
     return np.array([offset * gate, along, curvature / 2 * (square_along + across)])
+
+
+@lru_cache(maxsize=16)
+def _squares_across(intrinsic: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of the law of |u|² - (b·u)², which is χ² of k-1 degrees of freedom."""
+    if intrinsic == 1:
+        return np.zeros(1), np.ones(1)
+    nodes, weights = roots_genlaguerre(NODES, (intrinsic - 1) / 2 - 1)
+    return 2 * nodes, weights / weights.sum()
 
 
 def _positive(a: float, b: float, c: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

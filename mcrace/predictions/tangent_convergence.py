@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
-from mcrace.predictions.forms import Measured, judge_mean, judge_measured, median_of, report_measured
+from mcrace.predictions.forms import Measured, judge_mean, judge_measured, median_of, report_measured, worst
 from mcrace.predictions.limiting_angle import limiting_angle
 from mcrace.predictions.panels import COLOURS, INK, MAIN, Panel, density_of_law, legend_above, rows
 from mcrace.results import CellResults
@@ -20,11 +20,12 @@ from mcrace.statistics import Margin, shuffled_within, slopes_within_many
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LIMIT, LATER = "onset", "level=0.1"
+LIMIT, LATER = "onset", "level=0.5"
 WAY = ("start", "tau=1", LIMIT)
 MANIFOLDS = ("subspace", "sphere", "ellipsoid", "torus", "swiss-roll", "paraboloid")
 WITH_CENTRE = ("subspace", "paraboloid")  # whose data have a mean with one nearest point
 BASES = {"active": "at the neuron's active samples (A)", "centre": "at the centre (B)", "nearest": "nearest of all (C)"}
+DRIFT = "log |D_a|"
 LARGEST_SCALE = 1e-4
 DRAWN = (-2.0, 2.0)
 Measure = Callable[[CellResults], np.ndarray]
@@ -54,11 +55,12 @@ class TangentConvergence(Prediction):
     curvature and gating enter.
 
     Statistics at the onset of the loss, from small starts: per network, the median over living neurons of the angle to the
-    tangent space, at most 0.03 rad if G is right, beside the same at t = 0; on a paraboloid the angle less θ*, ± 0.03, beside a
-    control that is flat and goes through the origin.  The base point is the centre of the data (a paraboloid's apex), or, on
-    manifolds without one, that of the nearest tangent space over all samples.  Rate: -d log tan(δ_a/2)/dt between flips of
-    gates, over 0.5 <= |D_a(0)| t <= 2; per network, least squares of its logarithm on log |D_a|, curvature and gate share.
-    Control: |D_a| shuffled within each network.
+    tangent space, at most 0.03 rad if G is right, beside the same at t = 0, and beside the start's part in the span of the
+    samples; on a paraboloid the angle less θ*, ± 0.03, beside a control that is flat and goes through the origin.  The base
+    point is the centre of the data (a paraboloid's apex), or, on manifolds without one, that of the nearest tangent space over
+    all samples.  Rate: -d log tan(δ_a/2)/dt between flips of gates, which turn the drift, over 0.5 <= τ <= 2, τ = ∫|D_a| dt;
+    per network, least squares of its logarithm on log |D_a|, curvature and gate share.  Control: |D_a| shuffled within each
+    network.
 
     The point nearest to the neuron's own active samples says nothing on a sphere round the origin: there every vector is
     radial at its own foot point, and so at right angles to that tangent space.
@@ -67,16 +69,16 @@ class TangentConvergence(Prediction):
     options = TangentOptions
     law = "tan θ* = √((off E[g r])² + ((c/2) E[g r |u|²])²) / |E[g r u]|,   -d log tan(δ/2)/dt = |D_a|"
     meaning = {
-        "supported": "Weights come to lie in the tangent space; where that is the whole span of the samples, or where every "
-                     "vector of the span is in the tangent space of some sample, this says no more than that weights turn into "
-                     "the span.",
+        "supported": "Weights come to lie in the tangent space, which vectors in the span of the samples need not do.",
+        "not discriminating": "Weights come to lie in a tangent space, but so does every vector in the span of these samples: "
+                              "this says no more than that weights turn into the span.",
         "refuted": "Weights do not converge to the tangent space: they converge to the span of the samples, and there each to "
                    "its own drift, which stands at a fixed angle to the tangent space where the manifold is curved or passes "
                    "the origin by.",
     }
 
     def needs(self, options: TangentOptions) -> Needs:
-        names = [f"{kind}_sine_{base}" for base in BASES for kind in ("tangent", "cone")]
+        names = [*(f"tangent_sine_{base}" for base in BASES), "cone_sine_centre"]
         at_limit = [f"{name}@{state}" for state in ("start", LIMIT) for name in (*names, "drift_sine_centre")]
         later = [f"tangent_sine_{base}@{LATER}" for base in BASES]
         way = [f"{name}@{state}" for state in WAY for name in ("span_sine", "tangent_sine_centre", "input_norm", "active")]
@@ -106,11 +108,14 @@ class TangentConvergence(Prediction):
         main, base, small = evidence.main, base_of(evidence.main), Margin(high=options.angle)
         zero = Margin(-options.angle, options.angle)
         angle = partial(angles, f"tangent_sine_{base}")
-        start = lambda c: angle(c, "start")
-        found = [judge_mean(self, evidence, f"angle to the tangent space {BASES[base]} [rad]", small, angle, small.misses, start,
-                            main, primary=True)]
-        if base == "centre":
+        row = lambda name, control, primary=False: judge_mean(
+            self, evidence, f"angle to T {BASES[base]}{name} [rad]", small, angle, small.misses, control, main, primary)
+        at_start, in_span = (row("", lambda c: angle(c, "start"), primary=True),
+                             row(", control: starts in the span", partial(start_in_span, f"tangent_sine_{base}")))
+        found = [worst([at_start, in_span]), in_span]
+        if main.config["task"]["kind"] == "paraboloid":
             found += self._of_paraboloid(evidence, zero)
+        if base == "centre":
             drift = lambda c, state=LIMIT: angle(c, state) - angles("drift_sine_centre", c, state)
             found.append(judge_mean(self, evidence, "angle to T of w less that of D_a [rad]", zero, drift, zero.misses,
                                     lambda c: drift(c, "start"), main))
@@ -126,7 +131,7 @@ class TangentConvergence(Prediction):
         law, control = law_of(evidence.main), evidence.control
         name = "angle to T at the apex less θ* [rad]"
         if law is None:
-            why = ("θ* is that of a paraboloid with linear labels, uncentred and without noise")
+            why = "θ* is that of a paraboloid with linear labels, uncentred and without noise"
             return [Verdict(self.name, evidence.main.name, name, NOT_TESTABLE, margin=zero, note=why)]
         excess = lambda c, state=LIMIT: angles("tangent_sine_centre", c, state) - law
         note = f"θ* = {law:.4f}"
@@ -144,38 +149,37 @@ class TangentConvergence(Prediction):
     def _rates(self, evidence: Evidence, options: TangentOptions) -> list[Verdict]:
         main, one, none = evidence.main, Margin(1 - options.rate, 1 + options.rate), Margin(-options.rate, options.rate)
         names, found = regressors_of(main), []
-        permuted = lambda name: lambda c: coefficients(c, names, shuffle=evidence.rng(self.name, "shuffle"))[name]
         for name in names:
-            margin = one if name == "log |D_a|" else none
-            beside = "" if name == "log |D_a|" else " beside log |D_a|"
-            found.append(judge_mean(self, evidence, f"log rate of turning: coefficient of {name}{beside}", margin,
-                                    lambda c, name=name: coefficients(c, names)[name], margin.misses, permuted(name), main))
+            margin, beside = (one, "") if name == DRIFT else (none, f" beside {DRIFT}")
+            measure = partial(coefficient, name, names)
+            permuted = partial(measure, shuffle=evidence.rng(self.name, name, "shuffle"))
+            found.append(judge_mean(self, evidence, f"log rate: coefficient of {name}{beside}", margin, measure, margin.misses,
+                                    permuted, main))
         return found
 
     def _reported(self, evidence: Evidence) -> list[Verdict]:
-        main, names = evidence.main, regressors_of(evidence.main)
-        report = lambda name, measure, note="": report_measured(
-            self, evidence, name, Measured.of(main, measure), Measured.of(evidence.control, measure)
-            if evidence.control is not None and evidence.control.config["task"]["kind"] in MANIFOLDS else None, note)
+        main, control, names = evidence.main, evidence.control, regressors_of(evidence.main)
+        beside = control if control is not None and control.config["task"]["kind"] in MANIFOLDS else None
+
+        def report(name: str, measure: Measure, note: str = "") -> Verdict:
+            control = None if beside is None else Measured.of(beside, measure)
+            return report_measured(self, evidence, name, Measured.of(main, measure), control, note)
+
         radial = "on a sphere every vector is radial at its own foot point: this says nothing"
-        found = []
+        found, law = [], law_of(main, cone=True)
         for base, words in BASES.items():
             note = radial if base == "active" and main.config["task"]["kind"] == "sphere" else ""
-            found.append(report(f"angle to T {words} [rad]", partial(angles, f"tangent_sine_{base}"), note))
-            law = law_of(main, cone=True) if base == "centre" else None
-            found.append(report(f"angle to span{{p, T}} {words} [rad]", partial(angles, f"cone_sine_{base}"),
-                                "" if law is None else f"θ* = {law:.4f}"))
-        found.append(report(f"angle to T {BASES[base_of(main)]}, a tenth of the loss left [rad]",
+            if base != base_of(main):
+                found.append(report(f"angle to T {words} [rad]", partial(angles, f"tangent_sine_{base}"), note))
+        found.append(report(f"angle to span{{p, T}} {BASES['centre']} [rad]", partial(angles, "cone_sine_centre"),
+                            "" if law is None else f"θ* = {law:.4f}"))
+        found.append(report(f"angle to T {BASES[base_of(main)]}, half of the loss left [rad]",
                             lambda c: angles(f"tangent_sine_{base_of(main)}", c, LATER)))
-        without = tuple(n for n in names if n != "log |D_a|")
-        for name in without:
-            found.append(report_measured(self, evidence, f"log rate of turning: coefficient of {name} without log |D_a|",
-                                         Measured.of(main, lambda c, name=name: coefficients(c, without)[name])))
-        for name in names:
-            found.append(report_measured(
-                self, evidence, f"the same with flips of gates: coefficient of {name}",
-                Measured.of(main, lambda c, name=name: coefficients(c, names, rate="turning_rate_whole")[name])))
-        return found
+        without = tuple(name for name in names if name != DRIFT)
+        rates = [(f"log rate: coefficient of {name} without {DRIFT}", partial(coefficient, name, without)) for name in without]
+        rates += [(f"log rate with flips of gates: coefficient of {name}",
+                   partial(coefficient, name, names, rate="turning_rate_whole")) for name in names]
+        return [*found, *(report_measured(self, evidence, name, Measured.of(main, measure)) for name, measure in rates)]
 
 
 def base_of(cell: CellResults) -> str:
@@ -197,6 +201,18 @@ def angles(observable: str, cell: CellResults, state: str = LIMIT) -> np.ndarray
     return median_of(np.arcsin(np.minimum(sines, 1)))
 
 
+def start_in_span(observable: str, cell: CellResults) -> np.ndarray:
+    """The angle at the start of that part of w which lies in the span of the samples: what off-span parts hide.
+
+    As tangent spaces are parts of the span, sin²θ of w is sin²θ_span + cos²θ_span sin²θ of the part.
+    """
+    off = np.nan_to_num(cell.at("span_sine", "start"))
+    whole = np.where(cell.at("active", "start") == 1, cell.at(observable, "start"), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = (whole**2 - off**2) / (1 - off**2)
+    return median_of(np.arcsin(np.sqrt(np.clip(square, 0, 1))))
+
+
 def span_slopes(cell: CellResults, observable: str = "span_sine") -> np.ndarray:
     """The slope of the change of log sin θ on that of log |w| over neurons, for each network."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -206,10 +222,13 @@ def span_slopes(cell: CellResults, observable: str = "span_sine") -> np.ndarray:
         return np.sum(x * y, axis=(0, 2)) / np.sum(x * x, axis=(0, 2))
 
 
+def _logs(values: np.ndarray) -> np.ndarray:
+    """Logarithms, NaN where there is none."""
+    return np.log(np.where(values > 0, values, np.nan))
+
+
 def _columns(cell: CellResults) -> dict[str, np.ndarray]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drift = np.log(cell["turning_drift"])
-    return {"log |D_a|": drift, "curvature": cell["turning_curvature"], "gate share": cell["turning_gates"]}
+    return {DRIFT: _logs(cell["turning_drift"]), "curvature": cell["turning_curvature"], "gate share": cell["turning_gates"]}
 
 
 def regressors_of(cell: CellResults) -> tuple[str, ...]:
@@ -219,18 +238,25 @@ def regressors_of(cell: CellResults) -> tuple[str, ...]:
     return tuple(name for name, x in columns.items() if varies(np.where(np.isfinite(x), x, np.nan)))
 
 
-def coefficients(
-    cell: CellResults, names: tuple[str, ...], rate: str = "turning_rate", shuffle: np.random.Generator | None = None
-) -> dict[str, np.ndarray]:
-    """Coefficients of the regressors in the logarithm of a rate, for each network; with log |D_a| shuffled within networks."""
-    columns = _columns(cell)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y = np.log(np.where(cell[rate] > 0, cell[rate], np.nan))
+def coefficient(
+    name: str, names: tuple[str, ...], cell: CellResults, rate: str = "turning_rate", shuffle: np.random.Generator | None = None
+) -> np.ndarray:
+    """Coefficient of one of several regressors in the logarithm of a rate, for each network.
+
+    Parameters
+    ----------
+    names : tuple of str
+        All regressors: see `regressors_of`.
+    rate : {"turning_rate", "turning_rate_whole"}
+    shuffle : generator, optional
+        Shuffles log |D_a| within networks: a control.
+    """
+    columns, y = _columns(cell), _logs(cell[rate])
     strata = np.zeros(y.shape, np.int64)
     if shuffle is not None:
-        used = np.isfinite(y) & np.all([np.isfinite(columns[name]) for name in names], axis=0)
-        columns["log |D_a|"] = shuffled_within(np.where(used, columns["log |D_a|"], np.nan), strata, shuffle)
-    return dict(zip(names, slopes_within_many([columns[name] for name in names], y, strata)))
+        used = np.isfinite(y) & np.all([np.isfinite(columns[n]) for n in names], axis=0)
+        columns[DRIFT] = shuffled_within(np.where(used, columns[DRIFT], np.nan), strata, shuffle)
+    return slopes_within_many([columns[n] for n in names], y, strata)[names.index(name)]
 
 
 def _draw_angles(evidence: Evidence, axes: Axes) -> None:
@@ -254,9 +280,7 @@ def _draw_angles(evidence: Evidence, axes: Axes) -> None:
 
 def _draw_rates(cell: CellResults, axes: Axes) -> None:
     """log rate against log |D|, both less their means in the network; and the law."""
-    x = _columns(cell)["log |D_a|"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y = np.log(cell["turning_rate"])
+    x, y = _columns(cell)[DRIFT], _logs(cell["turning_rate"])
     good = np.isfinite(x) & np.isfinite(y)
     x, y = (np.where(good, values, np.nan) for values in (x, y))
     count = np.maximum(good.sum(axis=1, keepdims=True), 1)

@@ -135,7 +135,7 @@ def ellipsoid_tangents(Z, axes):
 
 @compiled
 def ellipsoid_curvatures(Z, axes):
-    """Root mean square of the principal curvatures at points of an ellipsoid: |P H P|/|∇F|, H the Hessian, P to the tangents."""
+    """Root mean square of the principal curvatures at points of an ellipsoid, from the Hessian along the tangents."""
     out, normal = np.empty(len(Z)), np.empty(len(axes))
     for n in range(len(Z)):
         length = _ellipsoid_normal(Z[n], axes, normal)
