@@ -242,7 +242,7 @@ def test_a_limit_at_the_law_refutes_the_text_and_supports_the_law():
     first = next(iter(found.values()))
     assert first.primary and first.verdict == "refuted" and first.control.failed
     assert found["angle to T at the apex less θ* [rad]"].verdict == "supported"
-    assert found["angle to T at the apex less θ* [rad]; control: t = 0"].verdict == "supported"
+    assert found["angle to T at the apex less θ*, control: t = 0 [rad]"].verdict == "supported"
     assert found["angle to T at the apex on flat [rad]"].verdict == "supported"
     assert found["log rate: coefficient of log |D_a|"].verdict == "supported"
     beside = found["log rate: coefficient of gate share beside log |D_a|"]

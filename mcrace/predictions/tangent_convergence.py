@@ -137,7 +137,7 @@ class TangentConvergence(Prediction):
         note = f"θ* = {law:.4f}"
         noted = lambda v: replace(v, note="; ".join(filter(None, [note, v.note])))
         found = [noted(judge_mean(self, evidence, name, zero, excess, zero.misses)),
-                 noted(judge_mean(self, evidence, f"{name}; control: t = 0", zero, excess, zero.misses,
+                 noted(judge_mean(self, evidence, name.replace(" [rad]", ", control: t = 0 [rad]"), zero, excess, zero.misses,
                                   lambda c: excess(c, "start"), evidence.main))]
         if control is not None and law_of(control) == 0:
             there = lambda state: Measured(control.name, control.seeds, angles("tangent_sine_centre", control, state))
