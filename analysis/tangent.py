@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mcrace
-from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, rows
+from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, legend_above, rows
 from mcrace.predictions.tangent_convergence import angles, law_of
 from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
@@ -22,7 +22,7 @@ WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/tangent", "tangent.png")
 results = mcrace.open_results(WHERE)
 
 # %% [markdown]
-# **Data.** Points of a paraboloid (off, u, (c/2)|u|²) with labels sign(u₁), laid into 12 inputs by a random rotation, with
+# **Data.** Points of a paraboloid (off, u, (c/2)|u|²) with labels sign(u₁), laid into 10 inputs by a random rotation, with
 # curvature and without, at a distance from the origin and without; a sphere and an ellipsoid about the origin.
 
 # %%
@@ -40,9 +40,10 @@ verdicts = mcrace.test(results)
 show_verdicts(verdicts)
 
 # %% [markdown]
-# **Figure.** Angles of w at the onset, one row an observable and a cell: to the span of the samples; to the tangent space at the
-# apex, with θ* as a cross; to the nearest tangent space of all samples (C); and to that at the point nearest to the neuron's own
-# active samples (A), which on a sphere is a right angle for every vector, since each is radial at its own foot point.
+# **Figure.** Angles of w at the onset, one row an observable and a cell: to the span of the samples; to the tangent space at
+# the apex, with θ* as a cross; to the nearest tangent space of all samples (C); and to that at the point nearest to the
+# neuron's own active samples (A), which on a sphere is a right angle for every vector, since each is radial at its own foot
+# point.
 
 # %%
 shown, laws = [], []
@@ -59,9 +60,9 @@ for cell in results:
 figure = Figure(figsize=(8, 1 + 0.26 * len(shown)), layout="constrained")
 axes = figure.subplots()
 count = rows(axes, shown)
-axes.plot(*np.transpose(laws), "x", color="black", markersize=9, linestyle="", label="θ*, where neurons point along their drift")
-axes.set(xlabel="angle of w at the onset, rad", xlim=(-0.03, 1.6), title=f"{count}")
-axes.legend(loc="lower right", frameon=False)
+axes.plot(*np.transpose(laws), "x", color="black", markersize=9, label="θ*, where neurons point along their own drift")
+axes.set(xlabel="angle of w at the onset, rad", xlim=(-0.03, 1.6))
+legend_above(axes, f"Where weights have gone; {count}")
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]

@@ -145,7 +145,7 @@ def test_the_embedding_leads_back_to_the_manifold(kind, options):
 @pytest.mark.parametrize("labels", LABELS)
 def test_labels_follow_from_intrinsic_coordinates(labels):
     task = manifold(Paraboloid, labels=labels, axis="random", samples=4000)
-    X, y = task.sample({}, 1, 0)
+    _, y = task.sample({}, 1, 0)
     Z, U = task.points(Stream(1, "data", 0))
     b = task._laid(Stream(1, "data", 0), 2)[1]
     assert b == pytest.approx(task._laid(Stream(1, "data", 7), 2)[1]) and np.linalg.norm(b) == pytest.approx(1)

@@ -32,7 +32,7 @@ KINDS = [Subspace, Sphere, Ellipsoid, Torus, SwissRoll, Paraboloid]
 def on(kind, networks=3, neurons=8, seed=0, **options):
     """A snapshot of networks on a manifold."""
     task = kind(**{"dimension": 7, "samples": 40, "intrinsic": 2, "fresh_embedding": True, **options})
-    X, y = task.samples_of({}, 1, np.arange(networks))
+    X, y = task.samples_of({}, 1, np.arange(networks))  # as those of the networks of a run
     rng = np.random.default_rng(seed)
     W, v = rng.normal(size=(networks, neurons, 7)), rng.normal(size=(networks, neurons))
     return task, snapshot(W, v, X, y, task=task)
@@ -59,8 +59,8 @@ def test_angles_are_those_of_brute_force(kind, options):
     found = {name: value(name, state) for name in names}
     for i in range(3):
         e, X = task.embedding({}, 1, i), state.X[i]
-        spaces = lambda Z: [e.basis @ t.T for t in task.tangents(task.feet(Z))]
-        at = lambda Z: (e.basis @ task.feet(Z).T).T - e.shift
+        spaces = lambda Z, e=e: [e.basis @ t.T for t in task.tangents(task.feet(Z))]
+        at = lambda Z, e=e: (e.basis @ task.feet(Z).T).T - e.shift
         centre = task.centre(e.coordinates(X.mean(axis=0)[None]))
         for a in np.flatnonzero(state.active[i]):
             w = state.W[i, a]
@@ -72,6 +72,18 @@ def test_angles_are_those_of_brute_force(kind, options):
                 cone = min(sine(w, np.vstack([t.T, p])) for t, p in zip(T, points))
                 assert found[f"cone_sine_{base}"][i, a] == pytest.approx(cone, abs=1e-7)
             assert found["drift_sine_centre"][i, a] == pytest.approx(sine(state.drift[i, a], spaces(centre)[0].T), abs=1e-7)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_angles_do_not_depend_on_the_batch(shared):
+    task, state = on(Paraboloid, fresh=not shared, fresh_embedding=not shared)
+    for name in ("tangent_sine_active", "tangent_sine_centre", "tangent_sine_nearest", "cone_sine_centre", "drift_sine_centre",
+                 "curvature", "gate_share"):
+        whole = value(name, state)
+        for i in range(3):
+            X, y = (state.X, state.y[0]) if shared else (state.X[i : i + 1], state.y[i : i + 1])
+            one = snapshot(state.W[i : i + 1], state.v[i : i + 1], X, y, first=i, task=task)
+            assert np.array_equal(value(name, one)[0], whole[i], equal_nan=True)
 
 
 def test_without_a_manifold_there_are_no_angles():
@@ -338,7 +350,7 @@ def run(directory, **values):
 
 @pytest.mark.laws
 def test_weights_converge_to_the_span_and_to_their_drift_and_not_to_the_tangent_space(tmp_path):
-    found, _ = run(tmp_path, seeds=40, dimension=8, samples=2000, hidden=20, count=100)
+    found, _ = run(tmp_path, seeds=32, dimension=6, samples=2000, hidden=16, count=80)
     for cell in ("main", "sphere"):
         slope = found[cell, "slope of log sin θ to the span on log |w|"]
         assert slope.verdict == "supported" and abs(slope.estimate + 1) < 1e-3
