@@ -27,7 +27,7 @@ WITH_CENTRE = ("subspace", "paraboloid")  # whose data have a mean with one near
 BASES = {"active": "at the neuron's active samples (A)", "centre": "at the centre (B)", "nearest": "nearest of all (C)"}
 DRIFT = "log |D_a|"
 LARGEST_SCALE = 1e-4
-DRAWN = (-2.0, 2.0)
+DRAWN = (-0.5, 0.5)
 Measure = Callable[[CellResults], np.ndarray]
 
 
@@ -287,4 +287,4 @@ def _draw_rates(cell: CellResults, axes: Axes) -> None:
     x, y = (values - np.nansum(values, axis=1, keepdims=True) / count for values in (x, y))
     density_of_law(axes, x, y, MAIN, (DRAWN, DRAWN), "the law: rate = |D|")
     axes.set(xlabel="log |D_a|, less its mean in the network", ylabel="log rate of turning,\nless its mean")
-    legend_above(axes, f"{cell.name}: n = {good.any(axis=1).sum():,} networks, {good.sum():,} neurons")
+    legend_above(axes, f"{cell.name}: n = {good.any(axis=1).sum():,} networks,\n{good.sum():,} neurons")
