@@ -84,7 +84,7 @@ class Manifold(Task):
         raise NotImplementedError
 
     def mean_square(self) -> float:
-        """E|z|²."""
+        """E|z|² of a random point."""
         raise NotImplementedError
 
     def feet(self, Z: np.ndarray) -> np.ndarray:
