@@ -17,6 +17,7 @@ from mcrace.observe import (
     regimes,
     robustness,
     span,
+    tangent,
     unlocking,
 )
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
@@ -25,4 +26,4 @@ from mcrace.observe.snapshot import Moment, Snapshot
 
 __all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity",
            "directions", "extremal", "laws", "neurons", "normalised", "observable", "outputs", "path", "regimes",
-           "robustness", "span", "unlocking"]
+           "robustness", "span", "tangent", "unlocking"]

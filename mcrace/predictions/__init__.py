@@ -18,6 +18,7 @@ from mcrace.predictions import (
     racing,
     sign_and_death,
     span_freezing,
+    tangent_convergence,
     unbalanced_start,
     unlocking,
     winner_concentration,
