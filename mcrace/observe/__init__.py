@@ -5,9 +5,9 @@ time grid (``"loss"``) or at a state (``"norm_product@onset"``); see `Snapshot` 
 network over all its recording times, and leaves one value at its end (``"unlocking_time"``); see `Path`.
 """
 
-from mcrace.observe import alignment, capacity, extremal, laws, neurons, outputs, regimes, span, unlocking
+from mcrace.observe import alignment, capacity, extremal, laws, neurons, outputs, regimes, rotation, span, unlocking
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
 from mcrace.observe.snapshot import Snapshot
 
 __all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "capacity", "extremal", "laws", "neurons",
-           "observable", "outputs", "path", "regimes", "span", "unlocking"]
+           "observable", "outputs", "path", "regimes", "rotation", "span", "unlocking"]
