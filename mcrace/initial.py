@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import prod
+
 import numpy as np
 
 from mcrace.seeds import SHARED, Stream, directional_cosines, normals_of
 from mcrace.study import Config, Direction
 
-Weights = tuple[np.ndarray, np.ndarray]
+Weights = tuple[np.ndarray, ...]
+
+
+def parameters_of(config: Config) -> dict[str, dict[str, int]]:
+    """The arrays that make up a network, by name and in order: the sizes of their dimensions by name.
+
+    One hidden layer and one output have W and v.  Any other network has W1, W2, ... of its hidden layers, V of its outputs,
+    then, where it has them, biases b1, b2, ... and b_out, then gain1 (γ), shift1 (β), strength1 (λ), gain2, ...
+    """
+    network, inputs = config.network, config.task.inputs()
+    if not config.layered:
+        return {"W": {"neuron": network.hidden[0], "input": inputs}, "v": {"neuron": network.hidden[0]}}
+    sizes = {"input": inputs, **{f"neuron{k}": m for k, m in enumerate(network.hidden, 1)}, "output": config.task.outputs()}
+    names = list(sizes)
+    above = [*(str(k) for k in range(1, len(names) - 1)), "_out"]
+    out = {f"W{k}" if k != "_out" else "V": {one: sizes[one], below: sizes[below]}
+           for k, one, below in zip(above, names[1:], names)}
+    if network.bias:
+        out |= {f"b{k}": {one: sizes[one]} for k, one in zip(above, names[1:])}
+    if network.norm is not None:
+        for k, one in zip(above[:-1], names[1:]):
+            out |= {f"gain{k}": {one: sizes[one]}, f"shift{k}": {one: sizes[one]}, f"strength{k}": {}}
+    return out
 
 
 def initial_weights(config: Config, entropy: int, seeds: np.ndarray) -> Weights:
-    """W [network, neuron, input] and v [network, neuron] at the start, from the stream (entropy, init, network).
+    """The weights at the start, arrays [network, ...] as `parameters_of` orders them, from the stream (entropy, init, network).
 
     w ~ scale N(0, I/d), or of the norm `scale` where norms are equal; directions are uniform or von Mises-Fisher.
     Balanced: v = ±|w|, or at a ratio |w|/|v| with the same product; otherwise v ~ scale N(0, 1).  Numbers are taken neuron
-    by neuron, so a wider network extends a narrower one.
+    by neuron, so a wider network of one hidden layer extends a narrower one.
+
+    Deeper layers are drawn like the first, d being the size of the layer below; v is of the last.  Several outputs have v in
+    uniform directions, with the same |v|.  Biases and β start at 0, γ at 1, λ at its `strength`.
     """
-    init, neurons, inputs = config.network.init, config.network.hidden[0], config.task.inputs()
-    drawn = neurons // 2 if init.paired else neurons
-    numbers = normals_of(entropy, "init", seeds, drawn, inputs + 1)
-    W, extra = init.scale * numbers[:, :, :inputs] / np.sqrt(inputs), numbers[:, :, inputs]
+    W, v = _first_and_last(config, entropy, seeds)
+    if not config.layered:
+        return W[0], v[:, :, 0]
+    shapes = list(parameters_of(config).items())[len(W) + 1 :]
+    start = {"gain": 1.0, "strength": config.network.norm.strength if config.network.norm else 0.0}
+    rest = (np.full((len(seeds), *sizes.values()), start.get(name.rstrip("0123456789"), 0.0)) for name, sizes in shapes)
+    return *W, np.ascontiguousarray(v.swapaxes(1, 2)), *rest
+
+
+def _first_and_last(config: Config, entropy: int, seeds: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The weights of every hidden layer [network, neuron, input], and v [network, neuron, output] of the last."""
+    init, hidden, outputs = config.network.init, config.network.hidden, config.task.outputs()
+    drawn = hidden[0] // 2 if init.paired else hidden[0]
+    shapes = [(m, below + 1) for m, below in zip((drawn, *hidden[1:]), (config.task.inputs(), *hidden))]
+    more = (shapes[-1][0], outputs) if outputs > 1 else (0,)
+    *layers, directions = _cut(normals_of(entropy, "init", seeds, sum(map(prod, (*shapes, more)))), (*shapes, more))
+    W = [init.scale * numbers[:, :, :-1] / np.sqrt(numbers.shape[2] - 1) for numbers in layers]
     if init.direction is not None:
-        W = _turned(W, init.direction, entropy, seeds)
+        W[0] = _turned(W[0], init.direction, entropy, seeds)
     if init.norms == "equal":
-        W = W * (init.scale / _norms(W))[:, :, None]
+        W = [w * (init.scale / _norms(w))[:, :, None] for w in W]
+    v = directions / _norms(directions)[:, :, None] if outputs > 1 else np.where(layers[-1][:, :, -1:] > 0, 1.0, -1.0)
     if init.balanced:
-        norm, root = _norms(W), np.sqrt(init.ratio)
-        W, v = W * root, np.where(extra > 0, norm, -norm) / root
+        norm, root = _norms(W[-1]), np.sqrt(init.ratio)
+        W[-1], v = W[-1] * root, v * norm[:, :, None] / root
     else:
-        v = init.scale * extra
+        v = init.scale * (directions if outputs > 1 else layers[-1][:, :, -1:])
     if init.paired:
-        W, v = np.repeat(W, 2, axis=1), np.stack([v, -v], axis=2).reshape(len(seeds), -1)
+        W, v = [np.repeat(W[0], 2, axis=1)], np.stack([v, -v], axis=2).reshape(len(seeds), -1, outputs)
     return W, v
+
+
+def _cut(numbers: np.ndarray, shapes: tuple[tuple[int, ...], ...]) -> Iterator[np.ndarray]:
+    first = 0
+    for shape in shapes:
+        yield numbers[:, first : first + prod(shape)].reshape(len(numbers), *shape)
+        first += prod(shape)
 
 
 def _norms(W: np.ndarray) -> np.ndarray:
@@ -54,16 +103,23 @@ def _turned(W: np.ndarray, direction: Direction, entropy: int, seeds: np.ndarray
     return _norms(W)[:, :, None] * (cosine[:, :, None] * axis + np.sqrt(1 - cosine**2)[:, :, None] * aside)
 
 
-def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Velocities of W and v in units of a step, from the stream (entropy, velocity, network); empty for plain descent.
+def initial_velocities(config: Config, entropy: int, seeds: np.ndarray) -> Weights:
+    """Velocities of the weights in units of a step, from the stream (entropy, velocity, network); empty for plain descent.
 
-    w' and v' are drawn like unbalanced weights, in the time sqrt(step_size) a step.
+    Those of weights are drawn like unbalanced weights, in the time sqrt(step_size) a step; all others are 0.
     """
-    training, neurons, inputs = config.training, config.network.hidden[0], config.task.inputs()
+    training = config.training
+    shapes = [tuple(sizes.values()) for sizes in parameters_of(config).values()]
     if training.kept_velocity == 0 and training.weight_decay == 0:
-        return np.empty((0, neurons, inputs)), np.empty((0, neurons))
+        return tuple(np.empty((0, *shape)) for shape in shapes)
     scale = training.initial_velocity * np.sqrt(training.step_size)
     if scale == 0:
-        return np.zeros((len(seeds), neurons, inputs)), np.zeros((len(seeds), neurons))
-    drawn = normals_of(entropy, "velocity", seeds, neurons, inputs + 1)
-    return scale * drawn[:, :, :inputs] / np.sqrt(inputs), scale * drawn[:, :, inputs]
+        return tuple(np.zeros((len(seeds), *shape)) for shape in shapes)
+    if not config.layered:
+        neurons, inputs = shapes[0]
+        drawn = normals_of(entropy, "velocity", seeds, neurons, inputs + 1)
+        return scale * drawn[:, :, :inputs] / np.sqrt(inputs), scale * drawn[:, :, inputs]
+    matrices = tuple(shape for shape in shapes if len(shape) == 2)
+    parts = _cut(normals_of(entropy, "velocity", seeds, sum(map(prod, matrices))), matrices)
+    moving = tuple(scale * numbers / np.sqrt(numbers.shape[2]) for numbers in parts)
+    return *moving, *(np.zeros((len(seeds), *shape)) for shape in shapes[len(matrices) :])

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from mcrace.initial import parameters_of
 from mcrace.observe import OBSERVABLES, Path, Snapshot
 from mcrace.observe.alignment import SOME
 from mcrace.study import Config
@@ -110,9 +111,9 @@ class Recorder:
         self.at = {name: self._empty(config, name, len(self.states)) for name in asked}
         kept: dict[str, dict[str, tuple[int, ...]]] = {
             "none": {}, "ends": {"_start": (), "_final": ()}, "all": {"": (len(times),)}}
-        m, d = config.network.hidden[0], config.task.inputs()
-        self.weights = {symbol + suffix: np.full((networks, *place, *shape), np.nan)
-                        for suffix, place in kept[self.keep_weights].items() for symbol, shape in (("W", (m, d)), ("v", (m,)))}
+        self.parameters = parameters_of(config)
+        self.weights = {symbol + suffix: np.full((networks, *place, *sizes.values()), np.nan)
+                        for suffix, place in kept[self.keep_weights].items() for symbol, sizes in self.parameters.items()}
         self.state_step = np.full((networks, len(self.states)), -1, np.int64)
         self.status = np.full(networks, Status.STEPS, np.int8)
         self.stop_step = np.full(networks, config.training.steps, np.int64)
@@ -167,14 +168,16 @@ class Recorder:
         for name in self.wanted.grid:
             self.grid[name][rows, place] = _computed(name, snapshot)
         if self.keep_weights == "all":
-            self.weights["W"][rows, place], self.weights["v"][rows, place] = snapshot.W, snapshot.v
+            for symbol, values in zip(self.parameters, snapshot.weights, strict=True):
+                self.weights[symbol][rows, place] = values
 
     def at_state(self, state: str, rows: np.ndarray, snapshot: Snapshot) -> None:
         """Record the networks of some rows at a state."""
         for name in self.wanted.states[state]:
             self.at[name][rows, self.states.index(state)] = _computed(name, snapshot)
         if self.keep_weights == "ends" and state in ("start", "final"):
-            self.weights[f"W_{state}"][rows], self.weights[f"v_{state}"][rows] = snapshot.W, snapshot.v
+            for symbol, values in zip(self.parameters, snapshot.weights, strict=True):
+                self.weights[f"{symbol}_{state}"][rows] = values
 
 
 def _computed(name: str, snapshot: Snapshot) -> np.ndarray:

@@ -71,12 +71,37 @@ class Init(Section):
     balanced: bool = Field(True, description="|v| = |w|; false: v ~ scale N(0, 1)")
     ratio: float = Field(1.0, gt=0, le=1e6, description="|w|/|v| where balanced, at the same product")
     paired: bool = Field(False, description="neurons in pairs with opposite v, so that f = 0 at the start")
+    subtract_start: bool = Field(False, description="the output is f minus f at the start, so that it is 0 there (mse)")
+
+
+class Norm(Section):
+    """Between h = Wx and the ReLU of every hidden layer: γ (h - mean h)/σ_eff + β (THEORY.md, normalised-growth)."""
+
+    kind: Literal["layernorm", "r_layernorm", "bayesian_r_layernorm"]
+    eps: float = Field(1e-5, ge=0, le=1, description="added to the variance")
+    noise_of: Literal["hidden", "input"] = Field("hidden", description="what E is measured on: h, or the input x")
+    image: tuple[int, int] | None = Field(None, description="height and width of x, for windows of 3 by 3, not of 3")
+    strength: float = Field(1.0, ge=1e-3, le=1, description="λ, at the start where it is trained")
+    alpha: float = Field(1.0, ge=0, le=100, description="α of bayesian_r_layernorm")
+    trained: tuple[Literal["gain", "shift", "strength"], ...] = Field((), max_length=3, description="of γ, β, λ; others stay")
+    noise: Literal["own", "frozen", "shuffled"] = Field(
+        "own", description="E of each sample; its mean over the training samples; that of another sample (controls)")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Norm:
+        for name, plain in (("image", None), ("noise", "own")):
+            if getattr(self, name) != plain and self.noise_of == "hidden":
+                raise ValueError(f'{name} goes with noise_of = "input"')
+        return self
 
 
 class Network(Section):
     """The [network] table."""
 
-    hidden: tuple[int, ...] = Field(min_length=1, max_length=1, description="neurons in the hidden layer")
+    hidden: tuple[int, ...] = Field(min_length=1, max_length=16, description="neurons in each hidden layer, from the first on")
+    bias: bool = Field(False, description="a bias for each neuron and output, 0 at the start")
+    residual: bool = Field(False, description="add to a hidden layer the one below it, where both have as many neurons")
+    norm: Norm | None = None
     init: Init = Init()
 
     @field_validator("hidden")
@@ -87,9 +112,14 @@ class Network(Section):
         return hidden
 
     @model_validator(mode="after")
-    def _pairs(self) -> Network:
+    def _goes_together(self) -> Network:
         if self.init.paired and self.hidden[0] % 2:
             raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
+        if len(self.hidden) > 1:
+            if self.init.paired:
+                raise ValueError("init.paired goes with one hidden layer; init.subtract_start does the same at any depth")
+            if self.init.direction is not None:
+                raise ValueError("init.direction goes with one hidden layer")
         return self
 
 
@@ -187,6 +217,13 @@ class Config:
     network: Network
     training: Training
     record: Record
+
+    @property
+    def layered(self) -> bool:
+        """Whether the network is more than one hidden layer of ReLUs and one output, W and v."""
+        network = self.network
+        more = network.bias or network.residual or network.init.subtract_start or network.norm is not None
+        return more or len(network.hidden) > 1 or self.task.outputs() > 1
 
     def plain(self) -> dict[str, Any]:
         """As nested dictionaries of plain values."""
@@ -393,10 +430,26 @@ def _resolve(
         own.append("network.init.direction: one input leaves no direction to choose")
     if task and direction and isinstance(direction.axis, int) and not 0 <= direction.axis < task.inputs():
         own.append(f"network.init.direction.axis: {direction.axis} is none of the {task.inputs()} inputs, counted from 0")
+    if task and found["network"]:
+        own += _unsuited(task, found["network"])
     if training and record and isinstance(record.times, tuple) and record.times[0] > training.steps:
         own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
+    config = None if own else Config(**found)
+    if config and config.layered:  # until the layered kernels can be reached from here
+        own.append("network: only one hidden layer of ReLUs with one output can be trained")
     mistakes += [m if m in mistakes else prefix + m for m in own]
-    return None if own else Config(**found)
+    return None if own else config
+
+
+def _unsuited(task: Task, network: Network) -> list[str]:
+    """What the network asks of the task that this has not."""
+    out = []
+    if network.init.subtract_start and task.loss != "mse":
+        out.append('network.init.subtract_start: goes with task.loss = "mse"')
+    image = network.norm.image if network.norm else None
+    if image and image[0] * image[1] != task.inputs():
+        out.append(f"network.norm.image: {image[0]} by {image[1]} are not the {task.inputs()} inputs")
+    return out
 
 
 def _with_file(mistakes: list[str], task: Task | None, files: Files) -> Task | None:

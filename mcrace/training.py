@@ -7,15 +7,16 @@ stopped; what still moves of all groups goes on together.  No network can tell: 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.initial import Weights, initial_velocities, initial_weights
-from mcrace.kernels import NEVER, MarkTable, Samples, networks
+from mcrace.kernels import NEVER, MarkTable, Networks, Samples, networks
 from mcrace.observe import Snapshot
-from mcrace.observe.snapshot import Origin, shuffled_labels
+from mcrace.observe.snapshot import Origin, summed
 from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
 from mcrace.seeds import batches
@@ -35,8 +36,10 @@ class Group:
     rows : int array [network]
         Where their records go.
     seeds : int64 array [network]
-    W, v : weights [network, neuron, input], [network, neuron] at the recording time `place`
-    U, u : their velocities, in units of a step; empty for plain descent
+    weights : tuple of arrays [network, ...]
+        At the recording time `place`, in the order of `mcrace.initial.parameters_of`.
+    velocities : tuple of arrays [network, ...]
+        In units of a step; empty for plain descent.
     X, y : samples and labels, of each network or shared
     levels, at : arrays [network, state]
         What the states still to be reached are met by: a loss, or a step (see `MarkTable`).
@@ -52,10 +55,8 @@ class Group:
     entropy: int
     rows: np.ndarray
     seeds: np.ndarray
-    W: np.ndarray
-    v: np.ndarray
-    U: np.ndarray
-    u: np.ndarray
+    weights: Weights
+    velocities: Weights
     X: np.ndarray
     y: np.ndarray
     levels: np.ndarray
@@ -65,16 +66,24 @@ class Group:
     place: int = 0
 
     @property
+    def shared(self) -> bool:
+        """Whether all networks have the same samples."""
+        return self.X.ndim == 2
+
+    @property
     def labels(self) -> np.ndarray:
-        """y [network, sample]."""
-        return self.y if self.y.ndim == 2 else np.broadcast_to(self.y, (len(self.rows), len(self.y)))
+        """y [network, sample(, output)]."""
+        return np.broadcast_to(self.y, (len(self.rows), *self.y.shape)) if self.shared else self.y
 
     def some(self, chosen: np.ndarray) -> Group:
         """A part of the group, by an index or truths [network]."""
-        X, y = (self.X[chosen], self.y[chosen]) if self.X.ndim == 3 else (self.X, self.y)
-        U, u = (a[chosen] if len(a) else a for a in (self.U, self.u))
-        return Group(self.config, self.entropy, self.rows[chosen], self.seeds[chosen], self.W[chosen], self.v[chosen], U, u,
-                     X, y, self.levels[chosen], self.at[chosen], self.beginning, self.testing, self.place)
+        own = {name: _each(getattr(self, name), by=lambda a: a[chosen] if len(a) else a) for name in self._of_each()}
+        return replace(self, **own)
+
+    def _of_each(self) -> tuple[str, ...]:
+        """What has an entry for each network."""
+        names = ("rows", "seeds", "weights", "velocities", "levels", "at")
+        return names if self.shared else (*names, "X", "y")
 
     @staticmethod
     def joined(groups: list[Group]) -> Group:
@@ -82,22 +91,19 @@ class Group:
         one = groups[0]
         if len(groups) == 1:
             return one
-        names = ("rows", "seeds", "W", "v", "U", "u", "levels", "at")
-        rows, seeds, W, v, U, u, levels, at = (np.concatenate([getattr(g, name) for g in groups]) for name in names)
-        X, y = (np.concatenate([getattr(g, name) for g in groups]) if one.X.ndim == 3 else getattr(one, name)
-                for name in ("X", "y"))
-        return Group(one.config, one.entropy, rows, seeds, W, v, U, u, X, y, levels, at, one.beginning, one.testing,
-                     one.place)
+        own = {name: _each(*(getattr(g, name) for g in groups), by=lambda *a: np.concatenate(a)) for name in one._of_each()}
+        return replace(one, **own)
 
     @property
     def origin(self) -> Origin:
         """What observables may know of the networks beyond their weights."""
-        return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds), self.shuffled,
+        return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds),
                       lambda: self.testing(self.seeds))
 
-    def shuffled(self) -> Samples:
-        """The samples with labels shuffled, for controls."""
-        return Samples(self.X, shuffled_labels(self.y, self.entropy, self.seeds), self.config.task.loss)
+
+def _each(*values: Any, by: Callable[..., np.ndarray]) -> Any:
+    """A function of arrays, or of each of some tuples of arrays."""
+    return tuple(map(by, *values)) if isinstance(values[0], tuple) else by(*values)
 
 
 def train(
@@ -160,7 +166,7 @@ def start(group: Group, recorder: Recorder) -> Group:
     if recorder.times[0] == 0:
         recorder.at_time(0, group.rows, snapshot)
     _set_marks(group, recorder.states, snapshot)
-    dead = np.logical_not(snapshot.active.any(axis=1))
+    dead = ~snapshot.movable
     if dead.any():
         recorder.end(group.rows[dead], Status.DEAD, 0)
         _record_final(group.some(dead), recorder)
@@ -184,10 +190,10 @@ def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
 
 
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
-    """L_0, the loss of f = 0, of labels [network, sample]."""
+    """L_0, the loss of f = 0, of labels [network, sample(, output)]."""
     if loss == "mse":
-        return np.cumsum(y * y / 2, axis=1)[:, -1] / y.shape[1]
-    return np.full(len(y), np.log(2.0))
+        return np.cumsum(summed(y * y / 2), axis=1)[:, -1] / y.shape[1]
+    return np.full(len(y), np.log(2.0) * (y.shape[2] if y.ndim == 3 else 1))
 
 
 def step_of_tau_one(start: Snapshot, training: Training) -> np.ndarray:
@@ -207,10 +213,22 @@ def _medians(values, used):
 
 
 def _snapshot(group: Group, step: np.ndarray | int, samples: Samples | None = None) -> Snapshot:
-    loss = group.config.task.loss
     steps = np.broadcast_to(np.asarray(step, np.int64), group.rows.shape)
-    return Snapshot(group.W, group.v, group.labels, samples or Samples(group.X, group.y, loss), loss, group.origin,
-                    steps, times_at(group.config.training, steps))
+    W, v = group.weights
+    return Snapshot(W, v, group.labels, samples or _samples(group), group.config.task.loss, group.origin, steps,
+                    times_at(group.config.training, steps))
+
+
+def _samples(group: Group) -> Samples:
+    return Samples(group.X, group.y, group.config.task.loss)
+
+
+def _in_kernel(group: Group, marks: MarkTable) -> Networks:
+    training = group.config.training
+    (W, v), (U, u) = group.weights, group.velocities
+    velocity = (U, u) if len(U) else None
+    return networks(W, v, group.X, group.y, group.config.task.loss, training.dtype, marks, training.weight_decay,
+                    training.kept_velocity, velocity, training.batch is not None)
 
 
 def _record_final(group: Group, recorder: Recorder) -> None:
@@ -227,14 +245,11 @@ class _Flight:
     def __init__(self, group: Group, recorder: Recorder) -> None:
         self.group, self.recorder = group, recorder
         self.training = group.config.training
-        self.samples = Samples(group.X, group.y, group.config.task.loss)
+        self.samples = _samples(group)
         states = recorder.states
         self.keep = np.array([recorder.wants(s) and s not in ("start", "final") for s in states])
         marks = MarkTable(group.levels, group.at, self.keep, states.index("final"))
-        velocity = (group.U, group.u) if len(group.U) else None
-        self.networks = networks(group.W, group.v, group.X, group.y, group.config.task.loss, self.training.dtype, marks,
-                                 self.training.weight_decay, self.training.kept_velocity, velocity,
-                                 self.training.batch is not None)
+        self.networks = _in_kernel(group, marks)
 
     def go(self, waiting: set[int] = frozenset()) -> Group | None:  # type: ignore[assignment]
         """Train up to where all have stopped, or few are left, or others wait; returns those that still move."""
@@ -276,7 +291,7 @@ class _Flight:
         """Record the networks that still move at a time of the grid; all are computed where few are not wanted."""
         if not self.recorder.wants_grid:
             return
-        self.group.W, self.group.v = self.networks.weights()
+        self.group.weights = self.networks.weights()
         step = int(self.recorder.times[place])
         if alive.all():
             self.recorder.at_time(place, self.group.rows, _snapshot(self.group, step, self.samples))
@@ -291,17 +306,17 @@ class _Flight:
             reached = met[:, j] >= 0
             recorder.state_step[group.rows[reached], j] = met[reached, j]
             if self.keep[j] and reached.any():
-                W, v = self.networks.kept(j)
                 some = group.some(reached)
-                some.W, some.v = W[reached], v[reached]
+                some.weights = tuple(w[reached] for w in self.networks.kept(j))
                 recorder.at_state(state, some.rows, _snapshot(some, met[reached, j]))
         stopped = met[:, -1] >= 0
         recorder.end(group.rows[stopped], Status.STOPPED, met[stopped, -1])
-        group.W, group.v = self.networks.weights()
-        infinite = (recorder.status[group.rows] == Status.STEPS) & ~np.isfinite(group.W).all(axis=(1, 2))
+        group.weights = self.networks.weights()
+        finite = np.all([np.isfinite(w.reshape(len(w), -1)).all(axis=1) for w in group.weights], axis=0)
+        infinite = (recorder.status[group.rows] == Status.STEPS) & ~finite
         recorder.end(group.rows[infinite & ~alive], Status.DIVERGED, self.training.steps)
-        if len(group.U):
-            group.U, group.u = self.networks.velocities()
+        if len(group.velocities[0]):
+            group.velocities = self.networks.velocities()
         group.levels[met >= 0], group.at[met >= 0] = -1, NEVER
         group.place = place
         if not alive.all():
@@ -327,9 +342,8 @@ def draw(
     begin = beginning or (lambda some: initial_weights(config, entropy, some))
 
     def rounded(some: np.ndarray) -> Weights:
-        W, v = begin(some)
-        return W.astype(config.training.dtype).astype(float), v.astype(config.training.dtype).astype(float)
+        return tuple(w.astype(config.training.dtype).astype(float) for w in begin(some))
 
-    (W, v), (U, u) = rounded(seeds), initial_velocities(config, entropy, seeds)
     test = lambda some: config.task.test_samples_of(pool, entropy, some)
-    return Group(config, entropy, rows, seeds, W, v, U, u, X, y, levels, at, rounded, test)
+    return Group(config, entropy, rows, seeds, rounded(seeds), initial_velocities(config, entropy, seeds), X, y, levels, at,
+                 rounded, test)

@@ -121,8 +121,9 @@ def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Va
             notes = {"description": observable.text, "units": observable.units}
             out[name + suffix] = Variable(("seed", *place, *observable.dims), values, notes)
     for name, values in run.weights.items():
-        symbol, _, state = name.partition("_")
-        dims = ("seed", *(() if state else ("time",)), "neuron", *(("input",) if symbol == "W" else ()))
+        state = next((s for s in ("start", "final") if name.endswith(f"_{s}")), "")
+        symbol = name.removesuffix(f"_{state}")
+        dims = ("seed", *(() if state else ("time",)), *run.parameters[symbol])
         out[name] = Variable(dims, values, {"description": f"weights {symbol}" + (f" at state {state}" if state else "")})
     return out
 

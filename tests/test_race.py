@@ -81,7 +81,7 @@ def test_the_slope_on_the_handicap_of_unbalanced_starts(balance):
 
 def moments(W, v, X, y, time, config=None):
     samples, step = Samples(X, y, "logistic"), np.full(len(W), round(time * 10), np.int64)
-    origin = Origin(config, 1, np.arange(len(W)), X, lambda: (W, v), lambda: samples)
+    origin = Origin(config, 1, np.arange(len(W)), X, lambda: (W, v))
     return Snapshot(W, v, np.broadcast_to(y, (len(W), len(y))), samples, "logistic", origin, step, np.full(len(W), time))
 
 

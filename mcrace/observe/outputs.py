@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.observe.base import observable
-from mcrace.observe.snapshot import Snapshot, losses_of
+from mcrace.observe.snapshot import Snapshot, losses_of, summed
 
 
 @observable("loss")
@@ -17,7 +17,7 @@ def loss_of(state: Snapshot) -> np.ndarray:
 @observable("zero_loss")
 def _zero_loss(state: Snapshot) -> np.ndarray:
     """L_0, the loss of the output 0."""
-    return np.cumsum(losses_of(np.zeros(state.y.shape), state.y, state.loss), axis=1)[:, -1] / state.y.shape[1]
+    return np.cumsum(summed(losses_of(np.zeros(state.y.shape), state.y, state.loss)), axis=1)[:, -1] / state.y.shape[1]
 
 
 @observable("accuracy")

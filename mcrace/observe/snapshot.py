@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -53,12 +53,13 @@ def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     return np.logaddexp(0, -y * f)
 
 
-def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray) -> np.ndarray:
-    """Labels [network, sample], or [sample] where they are shared, shuffled by the stream (entropy, labels, network)."""
-    if y.ndim == 1:
+def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray, shared: bool) -> np.ndarray:
+    """Labels [network, sample(, output)], or [sample(, output)] where they are shared, shuffled by the stream (entropy,
+    labels, network).
+    """
+    if shared:
         return y[Stream(entropy, "labels", SHARED).permutation(len(y))]
-    orders = [Stream(entropy, "labels", int(seed)).permutation(y.shape[1]) for seed in seeds]
-    return np.take_along_axis(y, np.stack(orders), axis=1)
+    return np.stack([labels[Stream(entropy, "labels", int(seed)).permutation(len(labels))] for labels, seed in zip(y, seeds)])
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Origin:
     entropy : int
     seeds : int64 array [network]
     X : float64 array [network, sample, input], or [sample, input] where they are shared
-    start : callable returning W and v at the start
-    shuffled : callable returning `Samples` with shuffled labels
+    start : callable returning the weights at the start
     test : callable returning test samples X and labels y, as those of the task
     """
 
@@ -80,14 +80,81 @@ class Origin:
     entropy: int
     seeds: np.ndarray
     X: np.ndarray
-    start: Callable[[], tuple[np.ndarray, np.ndarray]]
-    shuffled: Callable[[], Samples]
+    start: Callable[[], tuple[np.ndarray, ...]]
     test: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
 
+class Moment:
+    """What a batch of networks of any kind has at one moment; see `Snapshot` and `LayeredSnapshot`."""
+
+    y: np.ndarray
+    loss: str
+    origin: Origin
+    step: np.ndarray
+    time: np.ndarray
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """The weights, arrays [network, ...] as `mcrace.initial.parameters_of` orders them."""
+        raise NotImplementedError
+
+    @property
+    def outputs(self) -> np.ndarray:
+        """f, of the shape of y."""
+        raise NotImplementedError
+
+    @property
+    def movable(self) -> np.ndarray:
+        """Whether there is anything that can move [network]."""
+        raise NotImplementedError
+
+    def with_weights(self, *weights: np.ndarray) -> Self:
+        """Other networks on the same data at the same moment."""
+        raise NotImplementedError
+
+    def on(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """The same networks on other samples, labels [network, sample(, output)] or without the network where shared."""
+        raise NotImplementedError
+
+    @property
+    def X(self) -> np.ndarray:
+        """Samples [network, sample, input], or [sample, input] where they are shared."""
+        return self.origin.X
+
+    @cached_property
+    def start(self) -> Self:
+        """The same networks before their first step."""
+        zero = np.zeros_like(self.step)
+        return replace(self.with_weights(*self.origin.start()), step=zero, time=zero.astype(float))  # type: ignore[type-var]
+
+    @cached_property
+    def test(self) -> Self:
+        """The same networks on their test samples."""
+        if self.origin.test is None:
+            raise TypeError("networks without a task have no test samples")
+        return self.on(*self.origin.test())
+
+    @cached_property
+    def shuffled_labels(self) -> np.ndarray:
+        """The shuffled labels, of the shape of y."""
+        shared = self.X.ndim == 2
+        y = shuffled_labels(self.y[0] if shared else self.y, self.origin.entropy, self.origin.seeds, shared)
+        return np.broadcast_to(y, self.y.shape)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """The loss of each sample, the sum over outputs [network, sample]."""
+        return summed(losses_of(self.outputs, self.y, self.loss))
+
+
+def summed(losses: np.ndarray) -> np.ndarray:
+    """Losses [network, sample], summed over outputs where there are several."""
+    return losses if losses.ndim == 2 else np.cumsum(losses, axis=2)[:, :, -1]
+
+
 @dataclass(frozen=True)
-class Snapshot:
-    """A batch of networks at one moment.
+class Snapshot(Moment):
+    """A batch of networks of one hidden layer and one output at one moment.
 
     Attributes
     ----------
@@ -112,40 +179,22 @@ class Snapshot:
     time: np.ndarray
 
     @property
-    def X(self) -> np.ndarray:
-        """Samples [network, sample, input], or [sample, input] where they are shared."""
-        return self.origin.X
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """W and v."""
+        return self.W, self.v
 
-    @cached_property
-    def start(self) -> Snapshot:
-        """The same networks before their first step."""
-        zero = np.zeros_like(self.step)
-        return replace(self.with_weights(*self.origin.start()), step=zero, time=zero.astype(float))
+    def with_weights(self, *weights: np.ndarray) -> Snapshot:
+        W, v = weights
+        return replace(self, W=W, v=v)
 
-    @cached_property
-    def shuffled(self) -> Samples:
-        """The samples with shuffled labels."""
-        return self.origin.shuffled()
-
-    @cached_property
-    def test(self) -> Snapshot:
-        """The same networks on their test samples."""
-        if self.origin.test is None:
-            raise TypeError("networks without a task have no test samples")
-        X, y = self.origin.test()
+    def on(self, X: np.ndarray, y: np.ndarray) -> Snapshot:
         labels = y if y.ndim == 2 else np.broadcast_to(y, (len(self.W), len(y)))
         return replace(self, y=labels, samples=Samples(X, y, self.loss), origin=replace(self.origin, X=X))
 
     @cached_property
-    def shuffled_labels(self) -> np.ndarray:
-        """The shuffled labels [network, sample]."""
-        if self.X.ndim == 3:
-            return shuffled_labels(self.y, self.origin.entropy, self.origin.seeds)
-        return np.broadcast_to(shuffled_labels(self.y[0], self.origin.entropy, self.origin.seeds), self.y.shape)
-
-    def with_weights(self, W: np.ndarray, v: np.ndarray) -> Snapshot:
-        """Other networks on the same data at the same moment."""
-        return replace(self, W=W, v=v)
+    def shuffled(self) -> Samples:
+        """The samples with shuffled labels."""
+        return Samples(self.X, self.shuffled_labels if self.X.ndim == 3 else self.shuffled_labels[0], self.loss)
 
     def onward(self, step_sizes: np.ndarray) -> Snapshot:
         """The networks after some further steps of plain full-batch descent, in float64; the run itself does not move.
@@ -179,11 +228,6 @@ class Snapshot:
         return self._with_drift[1]
 
     @cached_property
-    def losses(self) -> np.ndarray:
-        """The loss of each sample [network, sample]."""
-        return losses_of(self.outputs, self.y, self.loss)
-
-    @cached_property
     def norms(self) -> np.ndarray:
         """|w| [network, neuron]."""
         return norms_of(self.W)
@@ -207,6 +251,11 @@ class Snapshot:
     def active(self) -> np.ndarray:
         """Whether a neuron is on at any sample [network, neuron]."""
         return self._evaluated[2]
+
+    @property
+    def movable(self) -> np.ndarray:
+        """Whether any neuron is on at some sample [network]."""
+        return np.asarray(self.active.any(axis=1))
 
     @cached_property
     def preactivations(self) -> np.ndarray:

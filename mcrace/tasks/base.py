@@ -57,8 +57,12 @@ class Task(Section):
         """Dimension d of the inputs."""
         raise NotImplementedError
 
+    def outputs(self) -> int:
+        """Numbers in a label: labels are [sample] where this is 1, else [sample, output]."""
+        return 1
+
     def draw(self, pool: Pool, stream: Stream) -> Drawn:
-        """Raw samples [sample, input] and labels [sample], +1 or -1 for the logistic loss, from the stream."""
+        """Raw samples [sample, input] and labels [sample(, output)], +1 or -1 for the logistic loss, from the stream."""
         raise NotImplementedError
 
     def draw_test(self, pool: Pool, stream: Stream) -> Drawn:
@@ -77,7 +81,7 @@ class Task(Section):
         Returns
         -------
         X : array [network, sample, input], or [sample, input] where they are shared
-        y : array [network, sample], or [sample]
+        y : array [network, sample(, output)], or [sample(, output)]
         """
         entropy = entropy if self.data_entropy is None else self.data_entropy
         return self._of_each(networks, self.samples, lambda network: self._training(pool, entropy, network)[:2])
@@ -90,7 +94,7 @@ class Task(Section):
         Returns
         -------
         X : array [network, sample, input], or [sample, input] where they are shared
-        y : array [network, sample], or [sample]
+        y : array [network, sample(, output)], or [sample(, output)]
 
         Raises
         ------
@@ -117,7 +121,8 @@ class Task(Section):
         """Samples and labels of each network, or those that all share."""
         if not self.fresh:
             return one(SHARED)
-        X, y = np.empty((len(networks), samples, self.inputs())), np.empty((len(networks), samples))
+        label = (self.outputs(),) if self.outputs() > 1 else ()
+        X, y = np.empty((len(networks), samples, self.inputs())), np.empty((len(networks), samples, *label))
         for i, network in enumerate(networks):
             X[i], y[i] = one(int(network))
         return X, y
