@@ -246,3 +246,17 @@ def _sweep(before, after, sums):
             area = before[i, a, 0] * after[i, a, 1] - before[i, a, 1] * after[i, a, 0]
             sums[i, 0] += area
             sums[i, 1] += abs(area)
+
+
+@path("largest_drift")
+class LargestDrift(Path):
+    """The largest |D| of any neuron at any recording time: what the step size has to be small against."""
+
+    def begin(self, state: Snapshot) -> Carry:
+        return {"largest": state.drift_norms.max(axis=1)}
+
+    def follow(self, carry: Carry, state: Snapshot) -> None:
+        carry["largest"][...] = np.maximum(carry["largest"], state.drift_norms.max(axis=1))
+
+    def end(self, carry: Carry) -> np.ndarray:
+        return carry["largest"]

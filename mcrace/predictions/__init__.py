@@ -4,8 +4,10 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 """
 
 from mcrace.predictions import (
+    angular_momentum,
     balancedness,
     capacity,
+    cyclic_order,
     early_phase,
     extremal_directions,
     fixed_gate_race,
@@ -25,7 +27,7 @@ from mcrace.predictions.forms import judge_mean
 from mcrace.predictions.judging import cases, test
 from mcrace.predictions.panels import Panel
 
-__all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity", "cases",
-           "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
-           "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
-           "unlocking", "winner_stability"]
+__all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "angular_momentum", "balancedness",
+           "capacity", "cases", "cyclic_order", "early_phase", "extremal_directions", "fixed_gate_race", "growth_law",
+           "judge_mean", "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death",
+           "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]

@@ -23,7 +23,16 @@ from mcrace.predictions.base import (
 )
 from mcrace.recording import Status
 from mcrace.results import CellResults
-from mcrace.statistics import Interval, Margin, equivalence_p, mean_interval, ratio_interval, ratio_p
+from mcrace.statistics import (
+    Interval,
+    Margin,
+    binomial_band,
+    equivalence_p,
+    mean_interval,
+    ratio_interval,
+    ratio_p,
+    share_interval,
+)
 
 LEAST_NETWORKS = 30
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
@@ -170,6 +179,51 @@ def judge_contrast(
         blank, verdict=INCONCLUSIVE if doubts else decided, estimate=found.estimate, low=found.low, high=found.high, p=p,
         half_step_change=change, note="; ".join(doubts),
         control=Control(control.name, beside.estimate, beside.low, beside.high, margin.misses(itself)))
+
+
+def judge_band(
+    prediction: Prediction,
+    evidence: Evidence,
+    statistic: str,
+    main: Measured,
+    control: Measured | None,
+    cells: Sequence[CellResults] = (),
+    primary: bool = False,
+) -> Verdict:
+    """Judge whether p-values, one a network, are those of a true hypothesis: whether the share below 0.05 lies inside the
+    95 % binomial band round 0.05.
+
+    Supported inside, where the control's share lies outside its own band, and refuted outside, which a true hypothesis is in
+    at most 5 % of studies.  The estimate comes with its Wilson interval, which holds 0.05 about where the band holds the
+    share.  There is no p-value of the verdict: no sample shows a share to be exactly 0.05.
+
+    Parameters
+    ----------
+    main, control : Measured
+        p-values; NaN for a network without one.
+    """
+    p = main.values[np.isfinite(main.values)]
+    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary, networks=len(p),
+                    dropped=len(main.values) - len(p))
+    beside = control.values[np.isfinite(control.values)] if control else np.empty(0)
+    if control is None:
+        return replace(blank, note=NO_CONTROL)
+    if min(len(p), len(beside)) < LEAST_NETWORKS:
+        return replace(blank, note=f"{min(len(p), len(beside))} networks give a p-value; {LEAST_NETWORKS} are needed")
+    band, shown, of_control = binomial_band(len(p)), share_interval(p < 0.05), share_interval(beside < 0.05)
+    failed = not _holds(binomial_band(len(beside)), of_control.estimate)
+    doubts = _doubts(cells, False, blank.dropped / len(main.values), math.nan, band)
+    decided = REFUTED if not _holds(band, shown.estimate) else SUPPORTED if failed else NOT_DISCRIMINATING
+    decided = INCONCLUSIVE if doubts else decided
+    if not failed:
+        doubts.append("the control did not fail")
+    return replace(
+        blank, verdict=decided, estimate=shown.estimate, low=shown.low, high=shown.high, margin=band, note="; ".join(doubts),
+        control=Control(control.cell, of_control.estimate, of_control.low, of_control.high, failed))
+
+
+def _holds(margin: Margin, share: float) -> bool:
+    return margin.low <= share <= margin.high
 
 
 def report_mean(prediction: Prediction, evidence: Evidence, statistic: str, measure: Measure) -> Verdict:

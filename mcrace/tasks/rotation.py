@@ -105,11 +105,12 @@ class Invariant(Scalar):
 
     def moments(self) -> Moments | None:
         """What the population gradient depends on; None where it is not known in closed form."""
-        isotropic = self.anisotropy == 1 and self.scale != "unit-norm" and not (self.center or self.center_samples or self.whiten)
-        if not isotropic or self.loss != "mse" or self.permute_labels:
+        moved = self.center or self.center_samples or self.whiten or self.scale == "unit-norm"
+        if self.anisotropy != 1 or moved or self.loss != "mse" or self.permute_labels:
             return None
         d, linear, quadratic = self.dimension, self.epsilon, 0.0
-        radial, square = {"norm": (math.sqrt(d), 1.0), "square": (_mean_power(d, 3) / d, 1 + 2 / d)}.get(self.function, (0.0, 0.0))
+        known = {"norm": (math.sqrt(d), 1.0), "square": (_mean_power(d, 3) / d, 1 + 2 / d)}
+        radial, square = known.get(self.function, (0.0, 0.0))
         if self.function == "linear":
             linear += 1.0
         if self.function == "quadratic":
