@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import mcrace
 from mcrace.predictions.panels import CONTROL, MAIN, rows
+from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
 WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/exact-laws", "exact_laws.png")
@@ -25,10 +26,7 @@ results = mcrace.open_results(WHERE)
 # shuffled labels.
 
 # %%
-for cell in results:
-    if cell.attributes["role"] != "half-step":
-        print(f"{cell.name:>16} ({cell.attributes['role']}): {len(cell.seeds):5,} networks, "
-              f"{np.median(cell['stop_step']):6.0f} steps")
+show_cells(results)
 
 # %% [markdown]
 # **Test.** The growth of norm products against their alignment (1e-6 relative); how |w|² - v² drifts with the step; the
@@ -37,10 +35,7 @@ for cell in results:
 
 # %%
 verdicts = mcrace.test(results)
-for v in verdicts:
-    if v.primary or v.verdict in ("supported", "refuted"):
-        print(f"{v.prediction:18} {v.cell:14} {v.statistic:44} {v.estimate:9.3g} [{v.low:.3g}, {v.high:.3g}]  "
-              f"margin {v.margin!s:12} {v.verdict}")
+show_verdicts(verdicts)
 
 # %% [markdown]
 # **Figure.** The main statistic of each law in each cell, and its control: how far each network is from the law, in units of
@@ -75,7 +70,4 @@ figure.savefig(PICTURE, dpi=130)
 # off the span to 1e-12, and of 30,000 neurons with |v₀| ≥ |w₀| none changed its sign. What the results at hand say:
 
 # %%
-for v in verdicts:
-    if v.primary:
-        print(f"{v.prediction} is {v.verdict} on {v.cell}: {v.statistic} {v.estimate:.3g}"
-              + (f", {v.control.estimate:.3g} in {v.control.cell}" if v.control else "") + (f". {v.note}" if v.note else ""))
+show_conclusions(verdicts)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mcrace
+from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
 WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/init-scale", "init_scale.png")
@@ -22,10 +23,7 @@ results = mcrace.open_results(WHERE)
 # **Data.** Handwritten 3 against 8; |w| from 1e-6 to 1 at the start, and the control in cancelling pairs.
 
 # %%
-for cell in results:
-    if cell.attributes["role"] != "half-step":
-        print(f"{cell.name:>16} ({cell.attributes['role']}): {len(cell.seeds):5,} networks, "
-              f"{np.median(cell['stop_step']):6.0f} steps")
+show_cells(results)
 
 # %% [markdown]
 # **Test.** At each scale: the slope of the law of the race (1 ± 0.1), and the gain of alignment (at least 0.3). Beside them,
@@ -33,10 +31,7 @@ for cell in results:
 
 # %%
 verdicts = mcrace.test(results)
-for v in verdicts:
-    if v.primary or v.verdict in ("supported", "refuted"):
-        print(f"{v.prediction:18} {v.cell:14} {v.statistic:44} {v.estimate:9.3g} [{v.low:.3g}, {v.high:.3g}]  "
-              f"margin {v.margin!s:12} {v.verdict}")
+show_verdicts(verdicts)
 
 # %% [markdown]
 # **Figure.** How far networks have moved when a tenth of the loss is left, against the scale of the start: medians and nine
@@ -67,7 +62,4 @@ figure.savefig(PICTURE, dpi=130)
 # at small scales and 0.98 from 0.1 on. What the results at hand say:
 
 # %%
-for v in verdicts:
-    if v.primary:
-        print(f"{v.prediction} is {v.verdict} on {v.cell}: {v.statistic} {v.estimate:.3g}"
-              + (f", {v.control.estimate:.3g} in {v.control.cell}" if v.control else "") + (f". {v.note}" if v.note else ""))
+show_conclusions(verdicts)

@@ -9,9 +9,8 @@
 # %%
 import sys
 
-import numpy as np
-
 import mcrace
+from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
 WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/schedules", "schedules.png")
@@ -22,10 +21,7 @@ results = mcrace.open_results(WHERE)
 # its own way. Controls: *lazy* networks for the law of the race, other labels for the winners.
 
 # %%
-for cell in results:
-    if cell.attributes["role"] != "half-step":
-        print(f"{cell.name:>16} ({cell.attributes['role']}): {len(cell.seeds):5,} networks, "
-              f"{np.median(cell['stop_step']):6.0f} steps")
+show_cells(results)
 
 # %% [markdown]
 # **Test.** In each network: the slope of the law of the race, 1 ± 0.1, in every cell; and the overlap (Jaccard) of the tenth
@@ -34,10 +30,7 @@ for cell in results:
 
 # %%
 verdicts = mcrace.test(results)
-for v in verdicts:
-    if v.primary or v.verdict in ("supported", "refuted"):
-        print(f"{v.prediction:18} {v.cell:14} {v.statistic:44} {v.estimate:9.3g} [{v.low:.3g}, {v.high:.3g}]  "
-              f"margin {v.margin!s:12} {v.verdict}")
+show_verdicts(verdicts)
 
 # %% [markdown]
 # **Figure.** How many winners each training shares with plain descent.
@@ -53,7 +46,4 @@ figure.savefig(PICTURE, dpi=130)
 # with other images of the same classes 0.826, with other labels 0.091. What the results at hand say:
 
 # %%
-for v in verdicts:
-    if v.primary:
-        print(f"{v.prediction} is {v.verdict} on {v.cell}: {v.statistic} {v.estimate:.3g}"
-              + (f", {v.control.estimate:.3g} in {v.control.cell}" if v.control else "") + (f". {v.note}" if v.note else ""))
+show_conclusions(verdicts)

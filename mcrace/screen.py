@@ -139,6 +139,15 @@ def show_verdicts(verdicts: list[Verdict]) -> None:
             say(f"  {v.prediction}, {v.statistic}: {v.note}")
 
 
+def show_conclusions(verdicts: list[Verdict]) -> None:
+    """What became of each prediction in each cell, as a sentence."""
+    for v in verdicts:
+        if v.primary:
+            beside = f", {_number(v.control.estimate)} in {v.control.cell}" if v.control else ""
+            say(f"{v.prediction} is {v.verdict} on {v.cell}: {v.statistic} {_number(v.estimate)}{beside}"
+                + (f". {v.note}" if v.note else ""))
+
+
 def show_cells(results: Results) -> None:
     """How the networks of each cell ended."""
     table = Table(title=f"{results.study.name}: networks", title_justify="left")

@@ -79,19 +79,19 @@ class Norm(Section):
 
     kind: Literal["layernorm", "r_layernorm", "bayesian_r_layernorm"]
     eps: float = Field(1e-5, ge=0, le=1, description="added to the variance")
-    noise_of: Literal["hidden", "input"] = Field("hidden", description="what E is measured on: h, or the input x")
+    roughness_of: Literal["hidden", "input"] = Field("hidden", description="what E is measured on: h, or the input x")
     image: tuple[int, int] | None = Field(None, description="height and width of x, for windows of 3 by 3, not of 3")
     strength: float = Field(1.0, ge=1e-3, le=1, description="λ, at the start where it is trained")
     alpha: float = Field(1.0, ge=0, le=100, description="α of bayesian_r_layernorm")
     trained: tuple[Literal["gain", "shift", "strength"], ...] = Field((), max_length=3, description="of γ, β, λ; others stay")
-    noise: Literal["own", "frozen", "shuffled"] = Field(
+    roughness: Literal["own", "frozen", "shuffled"] = Field(
         "own", description="E of each sample; its mean over the training samples; that of another sample (controls)")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Norm:
-        for name, plain in (("image", None), ("noise", "own")):
-            if getattr(self, name) != plain and self.noise_of == "hidden":
-                raise ValueError(f'{name} goes with noise_of = "input"')
+        for name, plain in (("image", None), ("roughness", "own")):
+            if getattr(self, name) != plain and self.roughness_of == "hidden":
+                raise ValueError(f'{name} goes with roughness_of = "input"')
         return self
 
 

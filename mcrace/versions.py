@@ -9,6 +9,7 @@ from importlib import metadata
 import mcrace
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE
+from mcrace.stages import STAGES
 from mcrace.study import Study
 from mcrace.tasks import TASKS
 
@@ -16,7 +17,7 @@ PACKAGES = ("numba", "llvmlite", "numpy")
 
 
 def versions(study: Study) -> str:
-    """mcrace, ENGINE, the libraries, and the packages whose tasks and observables a study uses, as name=version.
+    """mcrace, ENGINE, the libraries, and the packages whose tasks, observables and stages a study uses, as name=version.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def _plug_ins(study: Study) -> Iterator[str]:
         yield TASKS.package(cell.config.task.kind)
         for item in cell.config.record.observables:
             yield OBSERVABLES.package(item.partition("@")[0])
+        for name in cell.config.record.stages:
+            yield STAGES.package(name)
 
 
 @cache
