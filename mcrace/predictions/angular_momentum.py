@@ -78,7 +78,7 @@ class AngularMomentum(Prediction):
                            for state in (START, EARLY, END)), half_step=False)
 
     def judge(self, evidence: Evidence, options: AngularOptions) -> list[Verdict]:
-        symmetric = [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c)]
+        symmetric = symmetric_cells(evidence)
         if not symmetric:
             return self.not_testable(evidence, 'it takes a cell of the task "invariant" with nothing that breaks its symmetry')
         on = replace(evidence, main=symmetric[0])
@@ -121,7 +121,8 @@ class AngularMomentum(Prediction):
                 for other in beside or [None]:
                     more = f", control: {other.name}" if other and other is not others[0] else ""
                     p = partial(p_values, state=state)
-                    found.append(judge_band(self, on, f"share of p < 0.05, {told}{more}", Measured.of(cell, p), Measured.of(other, p) if other else None,
+                    beside_it = Measured.of(other, p) if other else None
+                    found.append(judge_band(self, on, f"share of p < 0.05, {told}{more}", Measured.of(cell, p), beside_it,
                                             (cell, other) if other else (cell,)))
         return found
 
@@ -139,7 +140,7 @@ class AngularMomentum(Prediction):
         return replace(found, note="; ".join(n for n in (INSTEAD if found.verdict == "refuted" else "", found.note) if n))
 
     def panels(self, evidence: Evidence, options: AngularOptions) -> list[Panel]:
-        symmetric = [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c)]
+        symmetric = symmetric_cells(evidence)
         if not symmetric:
             return []
         ladder, out = sizes_of(symmetric), []
@@ -165,6 +166,11 @@ def is_symmetric(cell: CellResults) -> bool:
     """Whether the law of its inputs and labels has the rotation symmetry."""
     table = cell.config["task"]
     return bool(getattr(TASKS[table["kind"]].model_validate(table), "symmetric", False))
+
+
+def symmetric_cells(evidence: Evidence) -> list[CellResults]:
+    """Cells of the task "invariant" that nothing makes less symmetric; samples come one by one."""
+    return [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c) and c.config["task"]["order"] == 1]
 
 
 def broken(evidence: Evidence) -> list[CellResults]:
@@ -199,7 +205,7 @@ def sizes_of(symmetric: list[CellResults]) -> list[CellResults]:
 
 def orders_of(evidence: Evidence) -> list[CellResults]:
     """Cells with samples of symmetries C_n, alike but for n, in as many orbits, by n."""
-    cells = [c for c in evidence.cells if kind_of(c) == "cyclic" and is_symmetric(c)]
+    cells = [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c) and c.config["task"]["order"] > 1]
     return alike(cells[0], cells, ("samples", "test_samples", "order"), lambda t: t["samples"] // t["order"]) if cells else []
 
 
@@ -210,7 +216,7 @@ def enough_samples(cell: CellResults) -> bool:
 
 def components(cell: CellResults) -> int:
     """p = d(d-1)/2."""
-    d = cell.config["task"].get("dimension", 2)
+    d = cell.config["task"]["dimension"]
     return d * (d - 1) // 2
 
 

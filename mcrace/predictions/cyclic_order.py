@@ -119,8 +119,7 @@ class CyclicOrder(Prediction):
 
 def in_plane(cell: CellResults) -> bool:
     """Whether directions are those of a plane, and |w|/|v| is the same for all neurons."""
-    task = cell.config["task"]
-    return task.get("dimension", 2 if task["kind"] == "cyclic" else 0) == 2 and cell.config["network"]["init"]["balanced"]
+    return cell.config["task"].get("dimension") == 2 and cell.config["network"]["init"]["balanced"]
 
 
 def ratio_of(cell: CellResults) -> float:

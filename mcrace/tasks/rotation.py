@@ -50,6 +50,7 @@ class Rotation(Task):
 
     function: Literal["norm", "square", "linear", "quadratic"] = Field(
         "norm", description="|x|/√d or |x|²/d; controls without the symmetry: x_1 or (x_1² - x_2²)/2")
+    dimension: int = Field(ge=2, le=100_000, description="number of inputs")
     epsilon: float = Field(0.0, ge=-100, le=100, description="breaks the symmetry: adds epsilon x_1 to the labels")
     anisotropy: float = Field(1.0, ge=1, le=1e6, description="breaks it, too: ratio of the largest standard deviation of an "
                                                              "input to the smallest, which fall as a geometric series")
@@ -62,23 +63,42 @@ class Rotation(Task):
         still = not (self.epsilon or self.center or self.whiten or self.center_samples)
         return self.function in ("norm", "square") and self.anisotropy == 1 and still and not self.permute_labels
 
-    def draw_inputs(self, stream: Stream, inputs: int) -> np.ndarray:
+    def inputs(self) -> int:
+        return self.dimension
+
+    def draw_inputs(self, stream: Stream) -> np.ndarray:
         """Raw inputs [sample, input]."""
-        return stream.normals(self.samples, inputs) * self._deviations(inputs)
-
-    def _deviations(self, inputs: int) -> np.ndarray:
-        return self.anisotropy ** (0.5 - np.arange(inputs) / (inputs - 1))
+        return self._round(stream) * self.anisotropy ** (0.5 - np.arange(self.dimension) / (self.dimension - 1))
 
 
-class Scalar(Rotation):
-    """What tasks with one output have in common."""
+    def _round(self, stream: Stream) -> np.ndarray:
+        """Samples [sample, input] of an isotropic law."""
+        return stream.normals(self.samples, self.dimension)
 
+
+@task("invariant")
+class Invariant(Rotation):
+    """x ~ N(0, I), y = |x|/√d or another function of |x|; with knobs that break the rotation symmetry.
+
+    With `order` n, in the plane, samples come in orbits of the rotations by 2π/n: a sum over them is an integral over the
+    circle by the trapezoidal rule.
+    """
+
+    kind: Literal["invariant"] = "invariant"
     labels: Literal["value", "sign"] = Field("value", description="the value, or its sign round its median (logistic loss)")
+    order: int = Field(1, ge=1, le=1_000_000, description="n of the symmetry C_n of the samples, which come in orbits of n")
+
+    version: ClassVar[int] = 1
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Scalar:
+    def _goes_together(self) -> Invariant:
         if (self.labels == "value") != (self.loss == "mse"):
             raise ValueError('labels = "value" goes with loss = "mse", labels = "sign" with loss = "logistic"')
+        if self.order > 1 and self.dimension != 2:
+            raise ValueError("order goes with dimension = 2, the plane")
+        for name in ("samples", "test_samples"):
+            if getattr(self, name) % self.order:
+                raise ValueError(f"{name} must be a multiple of order = {self.order}, as samples come in orbits")
         return self
 
     def _labels(self, X: np.ndarray) -> np.ndarray:
@@ -86,27 +106,19 @@ class Scalar(Rotation):
         _values(X, FUNCTIONS[self.function], self.epsilon, y)
         return y if self.labels == "value" else np.where(y > _median(self.function, X.shape[1]), 1.0, -1.0)
 
-
-@task("invariant")
-class Invariant(Scalar):
-    """x ~ N(0, I), y = |x|/√d or another function of |x|; with knobs that break the rotation symmetry."""
-
-    kind: Literal["invariant"] = "invariant"
-    dimension: int = Field(ge=2, le=100_000, description="number of inputs")
-
-    version: ClassVar[int] = 1
-
-    def inputs(self) -> int:
-        return self.dimension
+    def _round(self, stream: Stream) -> np.ndarray:
+        if self.order == 1:
+            return super()._round(stream)
+        return _orbits(stream.normals(self.samples // self.order, 2), self.order)
 
     def draw(self, pool: Pool, stream: Stream) -> Drawn:
-        X = self.draw_inputs(stream, self.dimension)
+        X = self.draw_inputs(stream)
         return X, self._labels(X)
 
     def moments(self) -> Moments | None:
         """What the population gradient depends on; None where it is not known in closed form."""
         moved = self.center or self.center_samples or self.whiten or self.scale == "unit-norm"
-        if self.anisotropy != 1 or moved or self.loss != "mse" or self.permute_labels:
+        if self.anisotropy != 1 or self.order > 1 or moved or self.loss != "mse" or self.permute_labels:
             return None
         d, linear, quadratic = self.dimension, self.epsilon, 0.0
         known = {"norm": (math.sqrt(d), 1.0), "square": (_mean_power(d, 3) / d, 1 + 2 / d)}
@@ -117,36 +129,6 @@ class Invariant(Scalar):
             quadratic = 0.5
         deviation = 1 / math.sqrt(d) if self.scale == "unit-rms" else 1.0
         return Moments(deviation, radial, linear, quadratic, square + linear**2 + 4 * quadratic**2)
-
-
-@task("cyclic")
-class Cyclic(Scalar):
-    """Points of the plane in orbits of rotations by 2π/order, from x ~ N(0, I); y as in the task `invariant`.
-
-    A sum over such samples is an integral over the circle by the trapezoidal rule.
-    """
-
-    kind: Literal["cyclic"] = "cyclic"
-    order: int = Field(ge=2, le=1_000_000, description="order n of the symmetry C_n; samples come in orbits of n")
-
-    version: ClassVar[int] = 1
-
-    @model_validator(mode="after")
-    def _orbits(self) -> Cyclic:
-        for name in ("samples", "test_samples"):
-            if getattr(self, name) % self.order:
-                raise ValueError(f"{name} must be a multiple of order = {self.order}, as samples come in orbits")
-        return self
-
-    def inputs(self) -> int:
-        return 2
-
-    def draw(self, pool: Pool, stream: Stream) -> Drawn:
-        first = stream.normals(self.samples // self.order, 2)
-        X = np.empty((self.samples, 2))
-        _turn(first, self.order, X)
-        X *= self._deviations(2)
-        return X, self._labels(X)
 
 
 @compiled
@@ -168,13 +150,15 @@ def _values(X, function, epsilon, out):
 
 
 @compiled
-def _turn(first, order, out):
+def _orbits(first, order):
+    out = np.empty((len(first) * order, 2))
     for n in range(len(first)):
         x, y = first[n, 0], first[n, 1]
         for k in range(order):
             c, s = np.cos(2 * np.pi * k / order), np.sin(2 * np.pi * k / order)
             out[n * order + k, 0] = c * x - s * y
             out[n * order + k, 1] = s * x + c * y
+    return out
 
 
 def _median(function: str, inputs: int) -> float:
