@@ -101,6 +101,9 @@ class Invariant(Rotation):
                 raise ValueError(f"{name} must be a multiple of order = {self.order}, as samples come in orbits")
         return self
 
+    def few(self) -> Invariant:
+        return self.model_copy(update={"samples": 4 * self.order})
+
     def _labels(self, X: np.ndarray) -> np.ndarray:
         y = np.empty(len(X))
         _values(X, FUNCTIONS[self.function], self.epsilon, y)
