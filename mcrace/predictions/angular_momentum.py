@@ -110,14 +110,15 @@ class AngularMomentum(Prediction):
     def _tests(self, evidence: Evidence, symmetric: list[CellResults]) -> list[Verdict]:
         """Hotelling's test of each cell that has samples enough, and of the first beside each control."""
         able = [c for c in symmetric if enough_samples(c)]
-        others = [c for c in broken(evidence) if enough_samples(c)]
+        by_epsilon = broken_by_epsilon(evidence)
+        others = [c for c in broken(evidence) if enough_samples(c) and c not in by_epsilon]
         name = evidence.control.name if evidence.control else ""
         others = sorted(others, key=lambda c: c.name != name)
         found = []
         for state, told in ((START, "start"), (EARLY, "early"), (END, "end")):
             for cell in able:
                 on = replace(evidence, main=cell)
-                beside = others if cell is able[0] and state != END else others[:1]
+                beside: list[CellResults | None] = [*(others if cell is able[0] and state != END else others[:1])]
                 for other in beside or [None]:
                     more = f", control: {other.name}" if other and other is not others[0] else ""
                     p = partial(p_values, state=state)
@@ -234,8 +235,12 @@ def slopes(cells: list[CellResults], name: str, state: str, size: str = "samples
     for cell in cells[1:]:
         seeds = np.intersect1d(seeds, cell.seeds)
     sizes = np.array([c.config["task"][size] for c in cells], float)
-    values = np.stack([Measured.of(c, lambda c: c.at(name, state)).on(seeds) for c in cells], axis=1)
-    return Measured(f"{cells[0].name} to {cells[-1].name}", seeds, log_slopes(sizes, values))
+    return Measured(f"{cells[0].name} to {cells[-1].name}", seeds, log_slopes(sizes, _side_by_side(cells, name, state, seeds)))
+
+
+def _side_by_side(cells: list[CellResults], name: str, state: str, seeds: np.ndarray) -> np.ndarray:
+    """An observable in each of some cells [network, cell]."""
+    return np.stack([Measured.of(c, lambda c: c.at(name, state)).on(seeds) for c in cells], axis=1)
 
 
 def p_values(cell: CellResults, state: str) -> np.ndarray:
@@ -257,7 +262,7 @@ def _draw_sizes(ladder: list[CellResults], axes: Axes) -> None:
              COLOURS[2]), ("end, own samples", "angular_momentum", END, CONTROL))
     seeds = slopes(ladder, "angular_momentum", START).seeds
     for told, name, state, colour in shown:
-        j = np.stack([Measured.of(c, lambda c, name=name, state=state: c.at(name, state)).on(seeds) for c in ladder], axis=1)
+        j = _side_by_side(ladder, name, state, seeds)
         bands(axes, sizes, j, colour, told)
         if state == START:
             axes.plot(sizes, np.median(j[:, 0]) * (sizes / sizes[0]) ** -0.5, color="0.4", linestyle="--", label="N^(-1/2)")

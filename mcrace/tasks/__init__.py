@@ -7,8 +7,8 @@ from mcrace.tasks.file import File
 from mcrace.tasks.from_file import Files, FromFile
 from mcrace.tasks.gaussian import Gaussian
 from mcrace.tasks.patches import Patches
-from mcrace.tasks.rotation import Invariant
+from mcrace.tasks.rotation import Equivariant, Invariant
 from mcrace.tasks.teacher import Teacher
 
-__all__ = ["TASKS", "Cifar10", "Digits", "File", "Files", "FromFile", "Gaussian", "Invariant", "Patches", "Task", "Teacher",
-           "task"]
+__all__ = ["TASKS", "Cifar10", "Digits", "Equivariant", "File", "Files", "FromFile", "Gaussian", "Invariant", "Patches",
+           "Task", "Teacher", "task"]

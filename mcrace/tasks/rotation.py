@@ -134,6 +134,34 @@ class Invariant(Rotation):
         return Moments(deviation, radial, linear, quadratic, square + linear**2 + 4 * quadratic**2)
 
 
+@task("equivariant")
+class Equivariant(Rotation):
+    """x ~ N(0, I), y = x h(|x|) with as many outputs as inputs, which a rotation of x turns along.
+
+    y is x times the `function` of |x|.  Those without the symmetry, and epsilon x_1, are added along the first output alone.
+    """
+
+    kind: Literal["equivariant"] = "equivariant"
+    loss: Literal["mse"] = "mse"
+
+    version: ClassVar[int] = 1
+
+    def outputs(self) -> int:
+        return self.dimension
+
+    def draw(self, pool: Pool, stream: Stream) -> Drawn:
+        X = self.draw_inputs(stream)
+        radial, broken = np.zeros(len(X)), np.empty(len(X))
+        if self.function in ("norm", "square"):
+            _values(X, FUNCTIONS[self.function], 0.0, radial)
+            broken[:] = self.epsilon * X[:, 0]
+        else:
+            _values(X, FUNCTIONS[self.function], self.epsilon, broken)
+        y = X * radial[:, None]
+        y[:, 0] += broken
+        return X, y
+
+
 @compiled
 def _values(X, function, epsilon, out):
     d = X.shape[1]
