@@ -1,4 +1,4 @@
-"""Rotation: the tasks and what breaks their symmetry, angular momentum against plain NumPy, the order of directions, verdicts."""
+"""Rotation: tasks and what breaks their symmetry, angular momentum against plain NumPy, the order of directions, verdicts."""
 
 from types import SimpleNamespace
 
@@ -161,18 +161,21 @@ def test_hotellings_statistic_is_that_of_numpy(components):
 def test_the_momentum_on_samples_without_end_is_the_limit_of_that_on_samples():
     """For each law with a closed form; and it is exactly the same when all is turned, where the labels are invariant."""
     W, v = networks_of(4)
+
+    def state_of(task):
+        config = SimpleNamespace(task=task)
+        return SimpleNamespace(W=W, v=v, origin=SimpleNamespace(config=config, entropy=1, seeds=np.arange(4)))
+
+    compute = OBSERVABLES["angular_momentum_population"].compute
     for options in ({}, {"function": "square"}, {"function": "linear"}, {"epsilon": 0.5}, {"scale": "unit-rms"}):
         task = invariant(samples=200_000, **options)
-        state = SimpleNamespace(W=W, v=v, origin=SimpleNamespace(config=SimpleNamespace(task=task), entropy=1, seeds=np.arange(4)))
-        found = OBSERVABLES["angular_momentum_population"].compute(state)
+        found = compute(state_of(task))
         X, y = task.sample({}, ENTROPY, 0)
         on = X @ W[0].T
         D = ((on > 0) * (y - np.maximum(on, 0) @ v[0])[:, None]).T @ X / len(X)
         assert momenta(W[:1], (v[0][:, None] * D)[None])[0] == pytest.approx(found[0], abs=4e-3)
         assert found.max() < 1e-14 if task.symmetric else found.min() > 0.01
-    unknown = SimpleNamespace(**{**vars(state), "origin": SimpleNamespace(
-        config=SimpleNamespace(task=invariant(anisotropy=2.0)), entropy=1, seeds=np.arange(4))})
-    assert np.isnan(OBSERVABLES["angular_momentum_population"].compute(unknown)).all()
+    assert np.isnan(compute(state_of(invariant(anisotropy=2.0)))).all()
 
 
 # ------------------------------------------------------------------------------------------------- order in the plane
@@ -393,7 +396,7 @@ def test_what_refutes_cyclic_order():
     assert [v.cell for v in found] == ["norm-1.0", "norm-0.5", "linear-2.0"]
     coarse = order_verdicts(three("norm", 0.0, 0.5, 0.0, drift=1.2))
     assert coarse["norm-1.0", "broken orders, balanced"].verdict == "not testable here"
-    assert list(order_verdicts(three("norm", 0.0, 0.5, 0.0)[:2]).values())[0].verdict == "not testable here"
+    assert next(iter(order_verdicts(three("norm", 0.0, 0.5, 0.0)[:2]).values())).verdict == "not testable here"
 
 
 # ------------------------------------------------------------------------------------------------- the whole way

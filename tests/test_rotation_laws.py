@@ -40,8 +40,9 @@ task.samples = {n}
 task.test_samples = {n}
 """ for function, n in (("norm", 1200), ("norm", 4800), ("linear", 300), ("linear", 4800)))
     observables = '"angular_momentum@start", "angular_momentum_fresh@level=0.5", "angular_momentum_population@level=0.5"'
-    results = mcrace.run(study(cells, seeds=160, task="dimension = 3\nsamples = 300\ntest_samples = 300", steps=120, step_size=0.3,
-                               count=2, observables=observables), tmp_path / "run", workers=0)
+    small = study(cells, seeds=160, task="dimension = 3\nsamples = 300\ntest_samples = 300", steps=120, step_size=0.3, count=2,
+                  observables=observables)
+    results = mcrace.run(small, tmp_path / "run", workers=0)
     symmetric, linear = ["main", "norm-1200", "norm-4800"], ["linear-300", "linear-4800"]
     for name, state in (("angular_momentum", "start"), ("angular_momentum_fresh", "level=0.5")):
         falls, stays = (slopes([results.cell(c) for c in cells], name, state).values for cells in (symmetric, linear))
@@ -59,8 +60,9 @@ task.order = {n}
 task.samples = {8 * n}
 task.test_samples = {8 * n}
 """ for n in (32, 128))
-    results = mcrace.run(study(cells, seeds=400, task="dimension = 2\norder = 8\nsamples = 64\ntest_samples = 64", steps=2, count=2,
-                               hidden=30, observables='"angular_momentum@start"'), tmp_path / "run", workers=0)
+    small = study(cells, seeds=400, task="dimension = 2\norder = 8\nsamples = 64\ntest_samples = 64", steps=2, count=2,
+                  hidden=30, observables='"angular_momentum@start"')
+    results = mcrace.run(small, tmp_path / "run", workers=0)
     found = slopes([results.cell(c) for c in ("main", "C32", "C128")], "angular_momentum", "start", "order").values
     assert abs(found.mean() + 1) < 0.1 and abs(found.mean() + 1) < 3 * found.std() / 20
 

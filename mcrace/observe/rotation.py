@@ -145,15 +145,62 @@ def residuals(state: Snapshot) -> np.ndarray:
 @observable("angular_momentum_f", tests=True)
 def _angular_momentum_f(state: Snapshot) -> np.ndarray:
     """Hotelling's T² that J = mean of r ∇f(x)∧x over test samples is 0, as a number that follows F(p, N-p), p = d(d-1)/2."""
-    test = state.test
-    r, inputs = residuals(test), state.W.shape[2]
-    X = test.X if test.X.ndim == 3 else np.broadcast_to(test.X, (len(state.W), *test.X.shape))
-    sample = np.empty((X.shape[1], inputs * (inputs - 1) // 2))
-    out = np.empty(len(state.W))
+    test, inputs = state.test, state.W.shape[2]
+    components, out = inputs * (inputs - 1) // 2, np.full(len(state.W), np.nan)
+    if test.y.shape[1] <= components:
+        return out
+    r, X = residuals(test), np.broadcast_to(test.X, (len(out), *test.X.shape[-2:]))
+    sample = np.empty((X.shape[1], components))
     for i in range(len(out)):
         _sample_momenta(state.W[i], state.v[i], np.ascontiguousarray(X[i]), r[i], sample)
         out[i] = hotelling(sample)
     return out
+
+
+# ------------------------------------------------------------------------------------------------- of a heavy ball
+
+
+@compiled
+def _steps_momenta(before, after, out):
+    """Σ_a w_k∧w_{k+1} of networks [network, component], which is Σ_a w_{k+1}∧(w_{k+1} - w_k)."""
+    for i in range(len(after)):
+        c = 0
+        for k in range(after.shape[2]):
+            for l in range(k):
+                total = 0.0
+                for a in range(after.shape[1]):
+                    total += before[i, a, k] * after[i, a, l] - before[i, a, l] * after[i, a, k]
+                out[i, c] = total
+                c += 1
+
+
+@path("momentum_decay")
+class MomentumDecay(Path):
+    """The largest |J_k - μ^{k-1} J_1|/|J_1|, J_k = Σ_a w_k∧(w_k - w_{k-1}) of the actual steps, over the steps k with records
+    before and after them; NaN where no step was recorded alone.
+    """
+
+    def begin(self, state: Snapshot) -> Carry:
+        inputs = state.W.shape[2]
+        first = np.full((len(state.W), inputs * (inputs - 1) // 2), np.nan)
+        return {"W": np.array(state.W), "step": state.step.copy(), "first": first, "error": np.full(len(state.W), np.nan)}
+
+    def follow(self, carry: Carry, state: Snapshot) -> None:
+        J = np.empty(carry["first"].shape)
+        _steps_momenta(carry["W"], state.W, J)
+        alone = state.step == carry["step"] + 1
+        carry["first"][alone & (state.step == 1)] = J[alone & (state.step == 1)]
+        kept = state.origin.config.training.kept_velocity ** (state.step - 1.0)
+        error = _lengths(J - kept[:, None] * carry["first"]) / _lengths(carry["first"])
+        carry["error"][alone] = np.fmax(carry["error"], error)[alone]
+        carry["W"][...], carry["step"][...] = state.W, state.step
+
+    def end(self, carry: Carry) -> np.ndarray:
+        return carry["error"]
+
+
+def _lengths(J: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.cumsum(J * J, axis=1)[:, -1])
 
 
 # ------------------------------------------------------------------------------------------------- in the plane
@@ -218,7 +265,8 @@ class OrderBroken(Path):
     def end(self, carry: Carry) -> np.ndarray:
         sizes = np.stack([np.sum(carry["sign"] < 0, axis=1), np.sum(carry["sign"] > 0, axis=1)], axis=1)
         known = np.where(carry["lost"] & ~carry["broken"], np.nan, carry["broken"])
-        shares = np.sum(np.where(sizes >= 3, known, 0), axis=1) / np.sum(sizes >= 3, axis=1)
+        with np.errstate(invalid="ignore"):
+            shares = np.sum(np.where(sizes >= 3, known, 0), axis=1) / np.sum(sizes >= 3, axis=1)
         return np.where(np.isnan(carry["angle"]).all(axis=1), np.nan, shares)
 
 
@@ -236,7 +284,8 @@ class SweptArea(Path):
             carry["W"][...] = state.W
 
     def end(self, carry: Carry) -> np.ndarray:
-        return carry["sums"][:, 0] / carry["sums"][:, 1]
+        with np.errstate(invalid="ignore"):
+            return carry["sums"][:, 0] / carry["sums"][:, 1]
 
 
 @compiled
