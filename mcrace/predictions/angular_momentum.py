@@ -268,8 +268,10 @@ def _draw_sizes(ladder: list[CellResults], axes: Axes) -> None:
             axes.plot(sizes, np.median(j[:, 0]) * (sizes / sizes[0]) ** -0.5, color="0.4", linestyle="--", label="N^(-1/2)")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.set_xticks(sizes, [f"{n:,.0f}" for n in sizes])
+    axes.set_xticks([], minor=True)
     axes.set(xlabel="samples N", ylabel="j = |J|/(√2 Σ|w||w'|), pure number")
-    legend_above(axes, f"Angular momentum, n = {len(seeds):,} networks")
+    legend_above(axes, f"Angular momentum,\nn = {len(seeds):,} networks", columns=1)
 
 
 def _draw_shares(cells: list[CellResults], axes: Axes) -> None:
@@ -286,6 +288,6 @@ def _draw_shares(cells: list[CellResults], axes: Axes) -> None:
     band = binomial_band(count)
     axes.axvspan(band.low, band.high, color="0.6", alpha=0.3, linewidth=0, label="binomial band round 0.05")
     axes.set_yticks(range(len(cells)), [c.name for c in cells])
-    axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with p < 0.05, pure number")
+    axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with p < 0.05,\npure number")
     axes.tick_params(axis="y", length=0)
-    legend_above(axes, f"Hotelling's test, n = {count:,} networks a cell", columns=1)
+    legend_above(axes, f"Hotelling's test,\nn = {count:,} networks a cell", columns=1)

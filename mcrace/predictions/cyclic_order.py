@@ -145,9 +145,9 @@ def _draw_shares(cells: list[CellResults], least: float, axes: Axes) -> None:
         found = share_interval(share[np.isfinite(share)] > 0)
         axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.5)
         axes.plot(found.estimate, place, "o", color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
-    for ratio in sorted({ratio_of(c) for c in cells} & set(names)):
+    for ratio in (r for r in names if r in {ratio_of(c) for c in cells}):
         axes.plot([], [], "o", color=colours[ratio], label=names[ratio])
     axes.set_yticks(range(len(cells)), [f"{c.name}{' (J = 0)' if is_symmetric(c) else ''}" for c in cells])
-    axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with a broken order, pure number")
+    axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with a broken order,\npure number")
     axes.tick_params(axis="y", length=0)
-    legend_above(axes, f"Order of directions, n = {min(len(c.seeds) for c in cells):,} networks a cell", columns=3)
+    legend_above(axes, f"Order of directions,\nn = {min(len(c.seeds) for c in cells):,} networks a cell", columns=1)
