@@ -16,6 +16,7 @@ from scipy import stats
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import (
+    Measure,
     Measured,
     judge_band,
     judge_mean,
@@ -34,6 +35,8 @@ START, EARLY, END = "start", "level=0.5", "final"
 ROUNDING = 1e-14  # of j, in float64
 ENOUGH = 50  # test samples for each component of J, for Hotelling's law to hold
 AS_SAMPLED = (("start", "angular_momentum", START), ("fresh, early", "angular_momentum_fresh", EARLY))
+DECAY = 1e-10  # relative error of the law of a heavy ball
+AREA = 0.01  # relative, where every step is recorded
 CONSERVED = 0.1  # j that would still count as none, where text G has a conserved one
 INSTEAD = ("J is 0 in the mean over x for any weights, so it fixes nothing; on the samples that a network trains on it "
            "grows from the sampling error to that of any network, as the networks learn the samples")
@@ -59,7 +62,8 @@ class AngularMomentum(Prediction):
     on fresh samples (-0.5 ± 0.1; control: on its own samples at the end), and on log n (-1 ± 0.1; control: the former); the
     share of networks where Hotelling's T² on fresh samples has p < 0.05 (inside the binomial band round 0.05).  Controls:
     linear and quadratic labels, anisotropic inputs, and labels with the symmetry broken by ε x_1, whose share of p < 0.05
-    is the power.  Text G's conserved momentum: j on the samples that a network trains on, at the end (at most 0.1).
+    is the power.  On the population also: a heavy ball with a velocity at the start has J_k = μ^k J_0 (to 1e-10), and in the
+    plane Σ∫|w|²dφ is 0 (control of both: linear labels).  Text G's conserved momentum: j on the samples that a network trains on, at the end (at most 0.1).
     """
 
     options = AngularOptions
@@ -75,7 +79,7 @@ class AngularMomentum(Prediction):
     def needs(self, options: AngularOptions) -> Needs:
         return Needs(tuple(f"{name}@{state}" for name in ("angular_momentum", "angular_momentum_fresh", "angular_momentum_f",
                                                           "angular_momentum_population")
-                           for state in (START, EARLY, END)), half_step=False)
+                           for state in (START, EARLY, END)) + ("momentum_decay", "swept_area"), half_step=False)
 
     def judge(self, evidence: Evidence, options: AngularOptions) -> list[Verdict]:
         symmetric = symmetric_cells(evidence)
@@ -83,6 +87,7 @@ class AngularMomentum(Prediction):
             return self.not_testable(evidence, 'it takes a cell of the task "invariant" with nothing that breaks its symmetry')
         on = replace(evidence, main=symmetric[0])
         found = [self._population(on), *self._sizes(on, symmetric, options), *self._tests(evidence, symmetric)]
+        found += [*self._heavy_balls(evidence), *self._areas(evidence)]
         found += [self._power(on, cell, state) for cell in broken_by_epsilon(evidence) for state in (START, EARLY)]
         return [*found, self._conserved(on)]
 
@@ -127,6 +132,26 @@ class AngularMomentum(Prediction):
                                             (cell, other) if other else (cell,)))
         return found
 
+    def _heavy_balls(self, evidence: Evidence) -> list[Verdict]:
+        """Exact in every step, as w_k∧w_{k+1} = w_k∧(velocity) and the gradient adds nothing to it."""
+        return self._of_population(evidence, "heavy-ball", "J_k off μ^k J_0, heavy ball", Margin(high=DECAY),
+                                   lambda c: c["momentum_decay"])
+
+    def _areas(self, evidence: Evidence) -> list[Verdict]:
+        """In the plane: what some neurons turn to the left, others turn to the right, weighed by |w|²."""
+        return self._of_population(evidence, "gd", "Σ∫|w|²dφ over Σ∫|w|²|dφ|", Margin(-AREA, AREA), lambda c: c["swept_area"],
+                                   lambda c: abs(c["swept_area"]))
+
+    def _of_population(self, evidence: Evidence, method: str, statistic: str, margin: Margin, measure: Measure,
+                       measure_control: Measure | None = None) -> list[Verdict]:
+        """The cells that learn from the population by a method, beside the first of them without the symmetry."""
+        cells = [c for c in evidence.cells if kind_of(c) == "invariant" and c.config["training"]["method"] == method
+                 and c.config["training"].get("gradient") == "population"]
+        cells = [c for c in cells if np.isfinite(measure(c)).any()]
+        others = [c for c in cells if not is_symmetric(c)]
+        return [judge_mean(self, replace(evidence, main=cell), statistic, margin, measure, margin.misses, measure_control,
+                           others[0] if others else None) for cell in cells if is_symmetric(cell)]
+
     def _power(self, evidence: Evidence, cell: CellResults, state: str) -> Verdict:
         """How often the test finds an ε."""
         epsilon, told = cell.config["task"]["epsilon"], {START: "start", EARLY: "early"}[state]
@@ -170,14 +195,21 @@ def is_symmetric(cell: CellResults) -> bool:
 
 
 def symmetric_cells(evidence: Evidence) -> list[CellResults]:
-    """Cells of the task "invariant" that nothing makes less symmetric; samples come one by one."""
-    return [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c) and c.config["task"]["order"] == 1]
+    """Cells of the task "invariant" that nothing makes less symmetric; samples come one by one, and are learnt from."""
+    return [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c) and c.config["task"]["order"] == 1
+            and from_samples(c)]
+
+
+def from_samples(cell: CellResults) -> bool:
+    """Whether networks learn from samples, by descent."""
+    training = cell.config["training"]
+    return training["method"] == "gd" and training.get("gradient", "samples") == "samples"
 
 
 def broken(evidence: Evidence) -> list[CellResults]:
     """Cells like the first symmetric one, the control among them, whose task lacks the symmetry."""
     every = [*evidence.cells, *([evidence.control] if evidence.control else [])]
-    return [c for c in every if kind_of(c) == "invariant" and not is_symmetric(c)]
+    return [c for c in every if kind_of(c) == "invariant" and not is_symmetric(c) and from_samples(c)]
 
 
 def broken_by_epsilon(evidence: Evidence) -> list[CellResults]:
