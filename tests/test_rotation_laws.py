@@ -1,11 +1,14 @@
 """The laws of rotation under test, on small real runs; every number is that of THEORY.md, with its control beside it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
-from test_rotation import study
+from test_rotation import followed, invariant, networks_of, study
 
 import mcrace
+from mcrace.kernels.population import population_drift
 from mcrace.predictions.angular_momentum import p_values, slopes
 
 ORDERS = """
@@ -78,6 +81,31 @@ def test_balanced_neurons_keep_their_cyclic_order_on_any_task(tmp_path):
         assert 0.002 * balanced["largest_drift"].max() <= 0.002
         assert np.array_equal(balanced["order_broken"], np.zeros(48))
         assert np.nanmean(light["order_broken"]) > 0.25 and heavy["order_broken"].mean() < 0.02
+
+
+def rolled(task, mu, steps, eta=0.01, networks=40):
+    """Heavy balls on the population of a task: networks after each step, from random velocities."""
+    W, v = (0.3 * a for a in networks_of(networks, 20, 4))
+    U, u = (eta * a for a in networks_of(networks, 20, 4, seed=1))
+    config = SimpleNamespace(training=SimpleNamespace(kept_velocity=mu))
+    for k in range(steps + 1):
+        yield SimpleNamespace(W=W, v=v, step=np.full(networks, k), origin=SimpleNamespace(config=config))
+        D, _ = population_drift(W, v, **vars(task.moments()))
+        along = np.cumsum(W * D, axis=2)[:, :, -1]
+        U, u = mu * U + eta * v[:, :, None] * D, mu * u + eta * along
+        W, v = W + U, v + u
+
+
+@pytest.mark.laws
+def test_the_momentum_of_a_heavy_ball_decays_as_its_velocity():
+    """J_k = μ^k J_0 to 1e-10 on the population; not on linear labels, and not for another μ."""
+    for mu in (0.9, 0.99):
+        assert followed("momentum_decay", *rolled(invariant(), mu, 300)).max() < 1e-10
+        assert followed("momentum_decay", *rolled(invariant(function="linear"), mu, 300)).min() > 1e-3
+    states = list(rolled(invariant(), 0.9, 300))
+    for state in states:
+        state.origin.config.training.kept_velocity = 0.91
+    assert followed("momentum_decay", *states).min() > 1e-3
 
 
 @pytest.mark.calibration

@@ -62,8 +62,9 @@ class AngularMomentum(Prediction):
     on fresh samples (-0.5 ± 0.1; control: on its own samples at the end), and on log n (-1 ± 0.1; control: the former); the
     share of networks where Hotelling's T² on fresh samples has p < 0.05 (inside the binomial band round 0.05).  Controls:
     linear and quadratic labels, anisotropic inputs, and labels with the symmetry broken by ε x_1, whose share of p < 0.05
-    is the power.  On the population also: a heavy ball with a velocity at the start has J_k = μ^k J_0 (to 1e-10), and in the
-    plane Σ∫|w|²dφ is 0 (control of both: linear labels).  Text G's conserved momentum: j on the samples that a network trains on, at the end (at most 0.1).
+    is the power.  Where networks learn from the population: a heavy ball with a velocity at the start has J_k = μ^k J_0 (to
+    1e-10), and in the plane Σ∫|w|²dφ is 0 (within 0.01 of Σ∫|w|²|dφ|; control of both: linear labels).  Text G's conserved
+    momentum: j on the samples that a network trains on, at the end (at most 0.1).
     """
 
     options = AngularOptions
@@ -77,9 +78,9 @@ class AngularMomentum(Prediction):
     }
 
     def needs(self, options: AngularOptions) -> Needs:
-        return Needs(tuple(f"{name}@{state}" for name in ("angular_momentum", "angular_momentum_fresh", "angular_momentum_f",
-                                                          "angular_momentum_population")
-                           for state in (START, EARLY, END)) + ("momentum_decay", "swept_area"), half_step=False)
+        names = ("angular_momentum", "angular_momentum_fresh", "angular_momentum_f", "angular_momentum_population")
+        moments = (f"{name}@{state}" for name in names for state in (START, EARLY, END))
+        return Needs((*moments, "momentum_decay", "swept_area"), half_step=False)
 
     def judge(self, evidence: Evidence, options: AngularOptions) -> list[Verdict]:
         symmetric = symmetric_cells(evidence)
