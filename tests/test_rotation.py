@@ -9,7 +9,7 @@ from scipy import stats
 import mcrace
 from mcrace.errors import StudyError
 from mcrace.observe import OBSERVABLES
-from mcrace.observe.rotation import _sample_momenta, hotelling, momenta
+from mcrace.observe.rotation import _sample_momenta, _vector_momenta, _velocities, hotelling, momenta
 from mcrace.predictions import PREDICTIONS
 from mcrace.predictions.angular_momentum import p_values
 from mcrace.predictions.base import Evidence
@@ -176,6 +176,46 @@ def test_the_momentum_on_samples_without_end_is_the_limit_of_that_on_samples():
         assert momenta(W[:1], (v[0][:, None] * D)[None])[0] == pytest.approx(found[0], abs=4e-3)
         assert found.max() < 1e-14 if task.symmetric else found.min() > 0.01
     assert np.isnan(compute(state_of(invariant(anisotropy=2.0)))).all()
+
+
+def vectors_of(seed=0, samples=4000, **options):
+    """A network with as many outputs as inputs on an equivariant task, in plain arrays, and J of each kind of its weights."""
+    rng = np.random.default_rng(seed)
+    W, V = 0.5 * rng.normal(size=(2, 9, 3))
+    X, y = Equivariant(**{"kind": "equivariant", "dimension": 3, "samples": samples, **options}).sample({}, ENTROPY, seed)
+    h = np.maximum(X @ W.T, 0)
+    r = y - h @ V
+    w, v = ((h > 0) * (r @ V.T)).T @ X / samples, h.T @ r / samples
+    return W, V, X, r, w, v
+
+
+def test_output_weights_count_where_labels_are_vectors():
+    W, V, X, r, w, v = vectors_of(samples=40)
+    velocities, both, inputs = np.empty((18, 3)), np.empty((40, 3)), np.empty((40, 3))
+    _velocities(W, V, X, r, velocities)
+    np.testing.assert_allclose(velocities, np.r_[w, v], atol=1e-14)
+    _vector_momenta(W, V, X, r, True, both)
+    _vector_momenta(W, V, X, r, False, inputs)
+    below = np.tril_indices(3, -1)
+    np.testing.assert_allclose(both.mean(axis=0), (tensor(W, w) + tensor(V, v))[below], atol=1e-14)
+    np.testing.assert_allclose(inputs.mean(axis=0), tensor(W, w)[below], atol=1e-14)
+
+
+def test_only_both_momenta_together_are_0_where_labels_turn_along():
+    """J of input and output weights together passes Hotelling's test; that of input weights does not, nor do other labels."""
+    def shares(**options):
+        p = np.empty((40, 2))
+        for seed in range(40):
+            W, V, X, r, *_ = vectors_of(seed, 500, **options)
+            for k, both in enumerate((True, False)):
+                sample = np.empty((500, 3))
+                _vector_momenta(W, V, X, r, both, sample)
+                p[seed, k] = stats.f.sf(hotelling(sample), 3, 497)
+        return np.mean(p < 0.05, axis=0)
+
+    together, inputs = shares()
+    assert together <= binomial_band(40).high and inputs > 0.5
+    assert shares(function="linear")[0] > 0.9
 
 
 # ------------------------------------------------------------------------------------------------- order in the plane

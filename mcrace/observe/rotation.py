@@ -10,7 +10,7 @@ import numpy as np
 from mcrace.compiled import compiled
 from mcrace.kernels.population import population_drift
 from mcrace.observe.base import Carry, Path, observable, path
-from mcrace.observe.snapshot import Snapshot
+from mcrace.observe.snapshot import Moment, Snapshot
 
 LEAST = 1e-3  # of a(0): below this a neuron has no direction to speak of, as it passes by 0
 TOLERANCE = 0.01  # rad by which one direction has to pass another
@@ -47,13 +47,22 @@ def momenta(W: np.ndarray, velocity: np.ndarray) -> np.ndarray:
 
 
 @observable("angular_momentum")
-def _angular_momentum(state: Snapshot) -> np.ndarray:
-    """j = |J|/(√2 Σ|w||w'|) of the flow w' = v D, on the samples that the network trains on."""
-    return momenta(state.W, state.v[:, :, None] * state.drift)
+def _angular_momentum(state: Moment) -> np.ndarray:
+    """j = |J|/(√2 Σ|w||w'|) of the flow w' = v D, on the samples that the network trains on.  Where there are as many outputs
+    as inputs, output weights count like input weights.
+    """
+    if isinstance(state, Snapshot):
+        return momenta(state.W, state.v[:, :, None] * state.drift)
+    W, V = _of_vectors(state)
+    velocities = np.empty((len(W), 2 * W.shape[1], W.shape[2]))
+    X, r = _of_each(state), np.ascontiguousarray(residuals(state))
+    for i in range(len(W)):
+        _velocities(W[i], V[i], np.ascontiguousarray(X[i]), r[i], velocities[i])
+    return momenta(np.concatenate([W, V], axis=1), velocities)
 
 
 @observable("angular_momentum_fresh", tests=True)
-def _angular_momentum_fresh(state: Snapshot) -> np.ndarray:
+def _angular_momentum_fresh(state: Moment) -> np.ndarray:
     """The same on test samples, which the network has not seen."""
     return _angular_momentum(state.test)
 
@@ -135,24 +144,104 @@ def hotelling(sample):
     return count * square * (count - p) / (p * (count - 1))
 
 
-def residuals(state: Snapshot) -> np.ndarray:
-    """r = -dl/df of each sample [network, sample]."""
+@compiled
+def _vector_momenta(W, V, X, r, both, out):
+    """Σ_k r_k ∇f_k(x)∧x, and f(x)∧r where both are asked for, of each sample: components below the diagonal in rows."""
+    neurons, inputs = W.shape
+    slope, f = np.empty(inputs), np.empty(inputs)
+    for n in range(len(X)):
+        slope[:], f[:] = 0.0, 0.0
+        for a in range(neurons):
+            h, pull = 0.0, 0.0
+            for k in range(inputs):
+                h += W[a, k] * X[n, k]
+                pull += V[a, k] * r[n, k]
+            if h > 0:
+                for k in range(inputs):
+                    slope[k] += pull * W[a, k]
+                    f[k] += V[a, k] * h
+        c = 0
+        for k in range(inputs):
+            for l in range(k):
+                out[n, c] = slope[k] * X[n, l] - slope[l] * X[n, k]
+                if both:
+                    out[n, c] += f[k] * r[n, l] - f[l] * r[n, k]
+                c += 1
+
+
+@compiled
+def _velocities(W, V, X, r, out):
+    """w' and v' of the flow, one below the other [2 neurons, input], of a network with as many outputs as inputs."""
+    neurons, inputs = W.shape
+    out[:] = 0.0
+    for n in range(len(X)):
+        for a in range(neurons):
+            h, pull = 0.0, 0.0
+            for k in range(inputs):
+                h += W[a, k] * X[n, k]
+                pull += V[a, k] * r[n, k]
+            if h > 0:
+                for k in range(inputs):
+                    out[a, k] += pull * X[n, k] / len(X)
+                    out[neurons + a, k] += h * r[n, k] / len(X)
+
+
+def _of_vectors(state: Moment) -> tuple[np.ndarray, np.ndarray]:
+    """W and V [network, neuron, input] of networks with one hidden layer and as many outputs as inputs.
+
+    Raises
+    ------
+    TypeError
+        For any other network.
+    """
+    W, V = state.weights
+    if V.shape[1] != W.shape[2]:
+        raise TypeError("an angular momentum takes one output, or as many outputs as inputs")
+    return W, np.ascontiguousarray(V.swapaxes(1, 2))
+
+
+def _of_each(state: Moment) -> np.ndarray:
+    """Samples [network, sample, input]."""
+    return np.broadcast_to(state.X, (len(state.y), *state.X.shape[-2:]))
+
+
+def residuals(state: Moment) -> np.ndarray:
+    """r = -dl/df of each sample [network, sample(, output)]."""
     if state.loss == "mse":
         return state.y - state.outputs
     return state.y / (1 + np.exp(state.y * state.outputs))
 
 
 @observable("angular_momentum_f", tests=True)
-def _angular_momentum_f(state: Snapshot) -> np.ndarray:
-    """Hotelling's T² that J = mean of r ∇f(x)∧x over test samples is 0, as a number that follows F(p, N-p), p = d(d-1)/2."""
-    test, inputs = state.test, state.W.shape[2]
-    components, out = inputs * (inputs - 1) // 2, np.full(len(state.W), np.nan)
-    if test.y.shape[1] <= components:
+def _angular_momentum_f(state: Moment) -> np.ndarray:
+    """Hotelling's T² that J = mean of r ∇f(x)∧x over test samples is 0, as a number that follows F(p, N-p), p = d(d-1)/2.
+
+    Where there are as many outputs as inputs, J is that of input and output weights together.
+    """
+    return _tested(state, True)
+
+
+@observable("angular_momentum_inputs_f", tests=True)
+def _angular_momentum_inputs_f(state: Moment) -> np.ndarray:
+    """The same of input weights alone: a control where labels turn along, as that J is not 0."""
+    return _tested(state, False)
+
+
+def _tested(state: Moment, both: bool) -> np.ndarray:
+    test = state.test
+    X, r = _of_each(test), residuals(test)
+    components, out = X.shape[2] * (X.shape[2] - 1) // 2, np.full(len(X), np.nan)
+    if X.shape[1] <= components:
         return out
-    r, X = residuals(test), np.broadcast_to(test.X, (len(out), *test.X.shape[-2:]))
     sample = np.empty((X.shape[1], components))
+    vectors = None if isinstance(test, Snapshot) else _of_vectors(test)
     for i in range(len(out)):
-        _sample_momenta(state.W[i], state.v[i], np.ascontiguousarray(X[i]), r[i], sample)
+        x = np.ascontiguousarray(X[i])
+        if vectors is None:
+            W, v = test.weights
+            _sample_momenta(W[i], v[i], x, r[i], sample)
+        else:
+            _vector_momenta(vectors[0][i], vectors[1][i], x, np.ascontiguousarray(r[i]), both, sample)
         out[i] = hotelling(sample)
     return out
 
