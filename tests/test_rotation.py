@@ -355,6 +355,7 @@ def rotating(name, task=(), scale=1.0, population=1e-17, power=0.05, exponent=-0
         at["angular_momentum_fresh", state] = j
         at["angular_momentum_population", state] = np.full(count, population)
         p = np.r_[rng.random(round((1 - power) * count)) * 0.95 + 0.05, np.full(count - round((1 - power) * count), 0.01)]
+        at["angular_momentum_inputs_f", state] = stats.f.isf(np.full(count, 0.01), components, tests - components)
         at["angular_momentum_f", state] = stats.f.isf(p, components, tests - components)
     return Cell(name, task, at, count=count)
 
@@ -374,7 +375,10 @@ def test_the_verdicts_on_made_up_momenta():
     knobs = [rotating(f"epsilon={e}", {"epsilon": e}, power=e) for e in (0.2, 0.5)]
     orders = [rotating(f"C{n}", {"dimension": 2, "order": n, "samples": 300 * n, "test_samples": 300 * n}, exponent=-1.0)
               for n in (2, 8, 32)]
-    found = rotation_verdicts([*ladder(), *knobs, *orders], linear)
+    vectors = rotating("vectors")
+    vectors.config["task"] = Equivariant(kind="equivariant", dimension=4, samples=300, test_samples=300).model_dump(mode="json")
+    found = rotation_verdicts([*ladder(), *knobs, *orders, vectors], linear)
+    assert found["share of p < 0.05, vectors, start, control: inputs alone"].verdict == "supported"
     for name in ("population j", "slope of log j on log N, start", "slope of log j on log N, fresh, early",
                  "slope of log j on log n, samples of symmetry C_n", "share of p < 0.05, start"):
         assert found[name].verdict == "supported", name

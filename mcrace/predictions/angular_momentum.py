@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 START, EARLY, END = "start", "level=0.5", "final"
+INPUTS = "angular_momentum_inputs_f"
 ROUNDING = 1e-14  # of j, in float64
 ENOUGH = 50  # test samples for each component of J, for Hotelling's law to hold
 AS_SAMPLED = (("start", "angular_momentum", START), ("fresh, early", "angular_momentum_fresh", EARLY))
@@ -62,7 +63,8 @@ class AngularMomentum(Prediction):
     on fresh samples (-0.5 ± 0.1; control: on its own samples at the end), and on log n (-1 ± 0.1; control: the former); the
     share of networks where Hotelling's T² on fresh samples has p < 0.05 (inside the binomial band round 0.05).  Controls:
     linear and quadratic labels, anisotropic inputs, and labels with the symmetry broken by ε x_1, whose share of p < 0.05
-    is the power.  Where networks learn from the population: a heavy ball with a velocity at the start has J_k = μ^k J_0 (to
+    is the power.  Where labels are vectors x h(|x|), J is that of input and output weights together (control: of input
+    weights alone).  Where networks learn from the population: a heavy ball with a velocity at the start has J_k = μ^k J_0 (to
     1e-10), and in the plane Σ∫|w|²dφ is 0 (within 0.01 of Σ∫|w|²|dφ|; control of both: linear labels).  Text G's conserved
     momentum: j on the samples that a network trains on, at the end (at most 0.1).
     """
@@ -80,7 +82,8 @@ class AngularMomentum(Prediction):
     def needs(self, options: AngularOptions) -> Needs:
         names = ("angular_momentum", "angular_momentum_fresh", "angular_momentum_f", "angular_momentum_population")
         moments = (f"{name}@{state}" for name in names for state in (START, EARLY, END))
-        return Needs((*moments, "momentum_decay", "swept_area"), half_step=False)
+        inputs = (f"{INPUTS}@{state}" for state in (START, EARLY))
+        return Needs((*moments, *inputs, "momentum_decay", "swept_area"), half_step=False)
 
     def judge(self, evidence: Evidence, options: AngularOptions) -> list[Verdict]:
         symmetric = symmetric_cells(evidence)
@@ -88,7 +91,7 @@ class AngularMomentum(Prediction):
             return self.not_testable(evidence, 'it takes a cell of the task "invariant" with nothing that breaks its symmetry')
         on = replace(evidence, main=symmetric[0])
         found = [self._population(on), *self._sizes(on, symmetric, options), *self._tests(evidence, symmetric)]
-        found += [*self._heavy_balls(evidence), *self._areas(evidence)]
+        found += [*self._vectors(evidence), *self._heavy_balls(evidence), *self._areas(evidence)]
         found += [self._power(on, cell, state) for cell in broken_by_epsilon(evidence) for state in (START, EARLY)]
         return [*found, self._conserved(on)]
 
@@ -132,6 +135,14 @@ class AngularMomentum(Prediction):
                     found.append(judge_band(self, on, f"share of p < 0.05, {told}{more}", Measured.of(cell, p), beside_it,
                                             (cell, other) if other else (cell,)))
         return found
+
+    def _vectors(self, evidence: Evidence) -> list[Verdict]:
+        """Labels that turn along: both layers' momentum together is 0, and that of input weights alone is the control."""
+        cells = [c for c in evidence.cells if kind_of(c) == "equivariant" and is_symmetric(c) and enough_samples(c)]
+        return [judge_band(self, replace(evidence, main=cell), f"share of p < 0.05, vectors, {told}, control: inputs alone",
+                           Measured.of(cell, partial(p_values, state=state)),
+                           Measured.of(cell, partial(p_values, state=state, name=INPUTS)), (cell,))
+                for cell in cells for state, told in ((START, "start"), (EARLY, "early"))]
 
     def _heavy_balls(self, evidence: Evidence) -> list[Verdict]:
         """Exact in every step, as w_k∧w_{k+1} = w_k∧(velocity) and the gradient adds nothing to it."""
@@ -276,10 +287,10 @@ def _side_by_side(cells: list[CellResults], name: str, state: str, seeds: np.nda
     return np.stack([Measured.of(c, lambda c: c.at(name, state)).on(seeds) for c in cells], axis=1)
 
 
-def p_values(cell: CellResults, state: str) -> np.ndarray:
+def p_values(cell: CellResults, state: str, name: str = "angular_momentum_f") -> np.ndarray:
     """p of Hotelling's test that J is 0, on fresh samples, for each network."""
     p = components(cell)
-    return stats.f.sf(cell.at("angular_momentum_f", state), p, cell.config["task"]["test_samples"] - p)
+    return stats.f.sf(cell.at(name, state), p, cell.config["task"]["test_samples"] - p)
 
 
 def _below(p: np.ndarray) -> np.ndarray:
