@@ -29,7 +29,7 @@ def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
     training = SimpleNamespace(step_size=0.1, weight_decay=0.0)
-    config, seeds = SimpleNamespace(training=training), first + np.arange(len(W))
+    config, seeds = SimpleNamespace(training=training, task=None), first + np.arange(len(W))
     origin = Origin(config, 1, seeds, X, lambda: start or (W, v), lambda: (X, y))
     state = Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
     if shuffled is not None:
