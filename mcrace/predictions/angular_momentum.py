@@ -18,14 +18,15 @@ from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdic
 from mcrace.predictions.forms import (
     Measure,
     Measured,
-    judge_band,
+    judge_level,
     judge_mean,
     judge_measured,
+    level_band,
     report_measured,
 )
 from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, Panel, bands, legend_above
 from mcrace.results import CellResults
-from mcrace.statistics import Margin, binomial_band, log_slopes, share_interval
+from mcrace.statistics import Margin, log_slopes, share_interval
 from mcrace.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -132,14 +133,14 @@ class AngularMomentum(Prediction):
                     more = f", control: {other.name}" if other and other is not others[0] else ""
                     p = partial(p_values, state=state)
                     beside_it = Measured.of(other, p) if other else None
-                    found.append(judge_band(self, on, f"share of p < 0.05, {told}{more}", Measured.of(cell, p), beside_it,
+                    found.append(judge_level(self, on, f"share of p < 0.05, {told}{more}", Measured.of(cell, p), beside_it,
                                             (cell, other) if other else (cell,)))
         return found
 
     def _vectors(self, evidence: Evidence) -> list[Verdict]:
         """Labels that turn along: both layers' momentum together is 0, and that of input weights alone is the control."""
         cells = [c for c in evidence.cells if kind_of(c) == "equivariant" and is_symmetric(c) and enough_samples(c)]
-        return [judge_band(self, replace(evidence, main=cell), f"share of p < 0.05, vectors, {told}, control: inputs alone",
+        return [judge_level(self, replace(evidence, main=cell), f"share of p < 0.05, vectors, {told}, control: inputs alone",
                            Measured.of(cell, partial(p_values, state=state)),
                            Measured.of(cell, partial(p_values, state=state, name=INPUTS)), (cell,))
                 for cell in cells for state, told in ((START, "start"), (EARLY, "early"))]
@@ -329,8 +330,8 @@ def _draw_shares(cells: list[CellResults], axes: Axes) -> None:
                 axes.plot(found.estimate, y, marker, color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
         axes.plot([], [], marker, color="0.4", label=told)
     count = len(cells[0].seeds)
-    band = binomial_band(count)
-    axes.axvspan(band.low, band.high, color="0.6", alpha=0.3, linewidth=0, label="binomial band round 0.05")
+    band = level_band(count)
+    axes.axvspan(max(band.low, 0.0), band.high, color="0.6", alpha=0.3, linewidth=0, label="binomial band round 0.05")
     axes.set_yticks(range(len(cells)), [c.name for c in cells])
     axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with p < 0.05,\npure number")
     axes.tick_params(axis="y", length=0)

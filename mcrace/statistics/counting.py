@@ -65,13 +65,3 @@ def share_p(flags: np.ndarray, margin: Margin) -> float:
     """
     ends = Margin(margin.low if margin.low > 0 else -math.inf, margin.high if margin.high < 1 else math.inf)
     return at_both_ends(ends, lambda end, side: stats.binomtest(int(np.sum(flags)), len(flags), end, side).pvalue)
-
-
-def binomial_band(count: int, share: float = 0.05) -> Margin:
-    """Where the share of p-values below `share` lies in 95 % of studies of so many networks, if they are uniform.
-
-    >>> binomial_band(200)
-    Margin(low=0.025, high=0.08)
-    """
-    low, high = stats.binom.ppf([0.025, 0.975], count, share) / count
-    return Margin(float(low), float(high))
