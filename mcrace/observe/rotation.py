@@ -46,7 +46,7 @@ def momenta(W: np.ndarray, velocity: np.ndarray) -> np.ndarray:
     return out
 
 
-@observable("angular_momentum")
+@observable("angular_momentum", networks="any")
 def _angular_momentum(state: Moment) -> np.ndarray:
     """j = |J|/(√2 Σ|w||w'|) of the flow w' = v D, on the samples that the network trains on.  Where there are as many outputs
     as inputs, output weights count like input weights.
@@ -61,7 +61,7 @@ def _angular_momentum(state: Moment) -> np.ndarray:
     return momenta(np.concatenate([W, V], axis=1), velocities)
 
 
-@observable("angular_momentum_fresh", tests=True)
+@observable("angular_momentum_fresh", tests=True, networks="any")
 def _angular_momentum_fresh(state: Moment) -> np.ndarray:
     """The same on test samples, which the network has not seen."""
     return _angular_momentum(state.test)
@@ -212,7 +212,7 @@ def residuals(state: Moment) -> np.ndarray:
     return state.y / (1 + np.exp(state.y * state.outputs))
 
 
-@observable("angular_momentum_f", tests=True)
+@observable("angular_momentum_f", tests=True, networks="any")
 def _angular_momentum_f(state: Moment) -> np.ndarray:
     """Hotelling's T² that J = mean of r ∇f(x)∧x over test samples is 0, as a number that follows F(p, N-p), p = d(d-1)/2.
 
@@ -221,7 +221,7 @@ def _angular_momentum_f(state: Moment) -> np.ndarray:
     return _tested(state, True)
 
 
-@observable("angular_momentum_inputs_f", tests=True)
+@observable("angular_momentum_inputs_f", tests=True, networks="any")
 def _angular_momentum_inputs_f(state: Moment) -> np.ndarray:
     """The same of input weights alone: a control where labels turn along, as that J is not 0."""
     return _tested(state, False)

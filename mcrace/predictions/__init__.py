@@ -7,6 +7,7 @@ from mcrace.predictions import (
     angular_momentum,
     balancedness,
     capacity,
+    corruption_robustness,
     cyclic_order,
     early_phase,
     extremal_directions,
@@ -15,6 +16,7 @@ from mcrace.predictions import (
     lottery_ticket,
     merging,
     mutual_alignment,
+    normalised_growth,
     racing,
     sign_and_death,
     span_freezing,
@@ -28,6 +30,7 @@ from mcrace.predictions.judging import cases, test
 from mcrace.predictions.panels import Panel
 
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "angular_momentum", "balancedness",
-           "capacity", "cases", "cyclic_order", "early_phase", "extremal_directions", "fixed_gate_race", "growth_law",
-           "judge_mean", "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death",
-           "span_freezing", "test", "unbalanced_start", "unlocking", "winner_stability"]
+           "capacity", "cases", "corruption_robustness", "cyclic_order", "early_phase", "extremal_directions",
+           "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging", "mutual_alignment", "normalised_growth",
+           "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start", "unlocking",
+           "winner_stability"]
