@@ -289,7 +289,7 @@ def test_mistakes_in_what_is_recorded(record, message):
 def test_an_unknown_observable_names_the_nearest():
     for name in ("los", "los@onset"):
         told = "\n".join(mistakes(BASE + f'[record]\nobservables = ["{name}"]'))
-        assert "'los'" in told and "did you mean 'loss'?" in told and "norm_product" in told
+        assert "'los'" in told and "did you mean 'loss'?" in told and "accuracy" in told
 
 
 @pytest.mark.parametrize("table, message", [

@@ -16,6 +16,7 @@ from mcrace.observe import (
     outputs,
     regimes,
     robustness,
+    rotation,
     span,
     tangent,
     unlocking,
@@ -26,4 +27,4 @@ from mcrace.observe.snapshot import Moment, Snapshot
 
 __all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity",
            "directions", "extremal", "laws", "neurons", "normalised", "observable", "outputs", "path", "regimes",
-           "robustness", "span", "tangent", "unlocking"]
+           "robustness", "rotation", "span", "tangent", "unlocking"]

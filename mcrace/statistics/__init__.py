@@ -29,5 +29,5 @@ __all__ = ["Interval", "Margin", "Survival", "benjamini_hochberg", "calibration_
            "equivalence_power", "harrell_c", "holm", "log_slopes", "logrank_p", "mean_interval", "median_interval", "median_p",
            "networks_needed", "paired_equivalence_p", "partial_spearman_within", "permutation_p", "permuted_slopes",
            "permuted_statistic", "ratio_interval", "ratio_p", "separations", "share_interval", "share_p", "shuffled_within",
-           "signed_rank", "slope_interval", "slope_p", "slopes_within", "slopes_within_many", "slopes_within_two", "spearman_within",
-           "survival", "top_jaccard"]
+           "signed_rank", "slope_interval", "slope_p", "slopes_within", "slopes_within_many", "slopes_within_two",
+           "spearman_within", "survival", "top_jaccard"]

@@ -88,6 +88,10 @@ class Task(Section):
         """
         return self.model_copy(update={"samples": self.test_samples}).draw(pool, stream.other("test"))
 
+    def few(self) -> Task:
+        """The same with four samples, or as few more as it can have: enough to compile what it needs."""
+        return self.model_copy(update={"samples": 4})
+
     def samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
         """Prepared samples and labels, float64, of some networks.
 
