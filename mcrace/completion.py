@@ -35,6 +35,7 @@ def complete(study: Study) -> Study:
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
     _check_observables(study, observables)
+    _check_layers(study, observables, stages)
     halved = {name for need, (_, o) in zip(needs, wanted) if need.control_half_step for name in o.controls}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
@@ -76,7 +77,7 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
 
 
 def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
-    """Whether observables mean something in the cells, and have test samples; told of the first in each cell that has not."""
+    """Whether observables mean something in the cells, and have test samples or images; told of the first that has not."""
     mistakes = []
     for cell in study.cells:
         asked = (*cell.config.record.observables, *observables)
@@ -87,10 +88,27 @@ def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
                                                           "{name!r} means something for ReLU neurons only"),
             (config.training.gradient == "population", "samples", "training.gradient: is 'population' in cell {cell}, but "
                                                                   "{name!r} is about samples that are learnt from"),
+            (config.task.image() is None, "images", "task.kind: {kind!r} has no images to corrupt in cell {cell}, but {name!r} "
+                                                    "needs them"),
         ):
             of_this = [o for o in asked if lacking and getattr(OBSERVABLES[o.partition("@")[0]], attribute)]
             if of_this:
-                mistakes.append(sentence.format(cell=cell.name, name=of_this[0], activation=config.network.activation))
+                mistakes.append(sentence.format(cell=cell.name, name=of_this[0], activation=config.network.activation,
+                                                kind=config.task.kind))
+    if mistakes:
+        raise StudyError(listed(mistakes))
+
+
+def _check_layers(study: Study, observables: tuple[str, ...], stages: tuple[str, ...]) -> None:
+    """Whether what is recorded is of such networks; told of the first observable, or stage, that is not, of each cell."""
+    mistakes = []
+    for cell in study.cells:
+        record = cell.config.record
+        if cell.config.layered:
+            odd = [o for o in (*record.observables, *observables) if OBSERVABLES[o.partition("@")[0]].networks == "one-layer"]
+            odd += [s for s in (*record.stages, *stages) if not STAGES[s].layered]
+            mistakes += [f"cell {cell.name}: {one!r} is of networks with one hidden layer of ReLUs and one output, without "
+                         "network.bias, network.norm and network.init.subtract_start" for one in odd[:1]]
     if mistakes:
         raise StudyError(listed(mistakes))
 
