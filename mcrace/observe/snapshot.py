@@ -228,7 +228,7 @@ class Snapshot(Moment):
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
-        """W and v."""
+        """The weights W and v of the two layers."""
         return self.W, self.v
 
     def with_weights(self, *weights: np.ndarray) -> Snapshot:

@@ -34,5 +34,5 @@ from mcrace.predictions.panels import Panel
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "angular_momentum",
            "balancedness", "capacity", "cases", "corruption_robustness", "cyclic_order", "early_phase", "extremal_directions",
            "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging", "mutual_alignment",
-           "normalised_growth", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
-           "unlocking", "winner_concentration", "winner_stability"]
+           "normalised_growth", "prediction", "racing", "sign_and_death", "span_freezing", "tangent_convergence", "test",
+           "unbalanced_start", "unlocking", "winner_concentration", "winner_stability"]
