@@ -303,12 +303,13 @@ def test_a_trained_rate_stays_in_its_range():
     layers = Layers(4, (6,), norm=Norm("r_layernorm", "input", trained=("rate",)))
     weights, X, y, E = given(layers, 17, 8)
     weights[-1][:] = 0.5
-    samples = LayeredSamples(layers, X, y, "mse", E)
-    networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=layers, roughness=E)
-    networks.advance(0, np.full(20, 20.0))
-    rates = networks.weights()[-1]
-    assert rates.min() == 1e-3 and rates.max() == 1.0
-    assert np.isfinite(samples.evaluate(networks.weights()).outputs).all()
+    samples, met = LayeredSamples(layers, X, y, "mse", E), []
+    for size in (20.0, -20.0):  # down the loss, and up
+        networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=layers, roughness=E)
+        networks.advance(0, np.full(20, size))
+        met += networks.weights()[-1].tolist()
+        assert np.isfinite(samples.evaluate(networks.weights()).outputs).all()
+    assert min(met) == 1e-3 and max(met) == 1.0
     fixed = with_norm(layers, trained=())
     networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=fixed, roughness=E)
     networks.advance(0, ETAS)
