@@ -61,6 +61,16 @@ def outputs(np: Any, weights: Any, hidden: int, X: Any) -> Any:
 class _ByHand(DeepPeer):
     """Forward and backward by batched products, written out; NumPy and PyTorch differ in a few names only."""
 
+    state: Any
+    hidden: int
+    X: Any
+    y: Any
+    eta: float
+
+    def relu(self, h: Any) -> Any:
+        """In place where nothing else needs h."""
+        raise NotImplementedError
+
     def _steps(self, xp: Any, steps: int) -> None:
         weights, hidden, rate = self.state, self.hidden, self.eta / len(self.X)
         normalised = len(weights) > hidden + 1

@@ -194,7 +194,7 @@ def _batches(shape: Shape | LayeredShape, dtype: str) -> Iterator[int]:
         batch *= 2
 
 
-def _peer(peer: type[Peer] | type[DeepPeer], shape: Shape | LayeredShape, dtype: str) -> Contender:
+def _peer(peer: Any, shape: Shape | LayeredShape, dtype: str) -> Contender:
     """A peer with the number of networks at once that suits it best."""
     best, best_speed = None, 0.0
     for batch in _batches(shape, dtype):
