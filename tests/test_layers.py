@@ -13,13 +13,14 @@ from mcrace.kernels import (
     Norm,
     OneLayerNetworks,
     evaluate_layers,
-    roughness,
 )
+from mcrace.tasks.corruption import Image
+from mcrace.tasks.roughness import roughness_of
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-10}  # of the largest weight
 ETAS = np.float32(0.1 / (1 + 0.3 * np.arange(5))).astype(float)
 BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
-EVERY = ("gain", "shift", "rate")
+EVERY = ("gain", "shift", "strength")
 KINDS = ("layernorm", "r_layernorm", "bayesian_r_layernorm")
 NORMS = [Norm("layernorm"), *(Norm(kind, of, 0.7) for kind in KINDS[1:] for of in ("hidden", "input"))]
 CASES = [
@@ -40,7 +41,7 @@ def given(layers, n=2, samples=6, seed=0, shared=False):
     weights = []
     for name, shape in zip(layers.names, layers.shapes):
         a = rng.normal(size=(n, *shape)) / (np.sqrt(shape[-1]) if len(shape) == 2 else 3)
-        weights.append(1 + a if name.startswith("gain") else rng.uniform(0.2, 0.9, n) if name.startswith("rate") else a)
+        weights.append(1 + a if name.startswith("gain") else rng.uniform(0.2, 0.9, n) if name.startswith("strength") else a)
     own = () if shared else (n,)
     X, y = rng.normal(size=(*own, samples, layers.inputs)), rng.choice([-1.0, 1.0], (*own, samples, layers.outputs))
     E = rng.uniform(0, 2, (*own, samples))
@@ -89,7 +90,7 @@ def test_everything_that_is_evaluated(layers, kind, eps):
 def test_training(layers, kind, dtype):
     """Every parameter moves, with decay and momentum or without."""
     for k, (decay, momentum) in enumerate([(0.0, 0.0), (0.25, 0.5)]):
-        layers = with_norm(layers, trained=EVERY if k else ("shift", "rate"), eps=0.05)
+        layers = with_norm(layers, trained=EVERY if k else ("shift", "strength"), eps=0.05)
         weights, X, y, E = given(layers, seed=k + 1, shared=k == 0)
         networks = LayeredNetworks(weights, X, y, kind, dtype, None, decay, momentum, layers=layers, roughness=E)
         networks.advance(0, ETAS[:2])
@@ -126,7 +127,7 @@ def test_slopes_are_differences_of_the_loss(norm):
         moved[k][(2 * n, *index)] += h
         moved[k][(2 * n + 1, *index)] -= h
     for shape in (None, (2, 3)):
-        E = roughness(X, shape)
+        E = roughness_of(X, shape and Image(*shape))
         slopes = evaluate_layers(layers, weights, X, y, "logistic", E).slopes
         losses = [naive.loss(f, y, "logistic") for f in evaluate_layers(layers, moved, X, y, "logistic", E).outputs]
         for n, (k, index) in enumerate(places):
@@ -137,7 +138,7 @@ def test_slopes_are_differences_of_the_loss(norm):
 @pytest.mark.parametrize("shape", [None, (3, 4), (1, 12), (6, 2)])
 def test_roughness(shape):
     X = np.random.default_rng(5).normal(size=(3, 5, 12))
-    found = roughness(X, shape, 0.1)
+    found = roughness_of(X, shape and Image(*shape), 0.1)
     assert found.shape == (3, 5)
     as_image = None if shape is None or shape[0] == 1 else shape
     assert found[1, 2] == pytest.approx(naive.roughness(X[1, 2], 0.1, as_image), rel=1e-13)
@@ -291,24 +292,23 @@ def test_fewer_units_than_a_window(dtype, units, eps):
 
 
 def test_roughness_of_constant_and_of_tiny_samples():
-    assert (roughness(np.full((3, 10), 0.1)) == 0).all() and (roughness(np.full((3, 12), 0.1), (3, 4)) == 0).all()
-    assert roughness(np.array([[0.7]])) == 0 and roughness(np.array([[0.7]]), (1, 1)) == 0
-    assert roughness(np.array([[0.0, 3.0]])) == pytest.approx(8 / 9)
-    assert np.isnan(roughness(np.array([[1.0, np.nan, 2.0]]))).all()
-    with pytest.raises(ValueError, match="no image of 3x3"):
-        roughness(np.ones((2, 8)), (3, 3))
+    assert (roughness_of(np.full((3, 10), 0.1)) == 0).all() and (roughness_of(np.full((3, 12), 0.1), Image(3, 4)) == 0).all()
+    assert roughness_of(np.array([[0.7]])) == 0 and roughness_of(np.array([[0.7]]), Image(1, 1)) == 0
+    assert roughness_of(np.array([[0.0, 3.0]])) == pytest.approx(8 / 9)
+    assert np.isnan(roughness_of(np.array([[1.0, np.nan, 2.0]]))).all()
 
 
 def test_a_trained_rate_stays_in_its_range():
-    layers = Layers(4, (6,), norm=Norm("r_layernorm", "input", trained=("rate",)))
+    layers = Layers(4, (6,), norm=Norm("r_layernorm", "input", trained=("strength",)))
     weights, X, y, E = given(layers, 17, 8)
     weights[-1][:] = 0.5
-    samples = LayeredSamples(layers, X, y, "mse", E)
-    networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=layers, roughness=E)
-    networks.advance(0, np.full(20, 20.0))
-    rates = networks.weights()[-1]
-    assert rates.min() == 1e-3 and rates.max() == 1.0
-    assert np.isfinite(samples.evaluate(networks.weights()).outputs).all()
+    samples, met = LayeredSamples(layers, X, y, "mse", E), []
+    for size in (20.0, -20.0):  # down the loss, and up
+        networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=layers, roughness=E)
+        networks.advance(0, np.full(20, size))
+        met += networks.weights()[-1].tolist()
+        assert np.isfinite(samples.evaluate(networks.weights()).outputs).all()
+    assert min(met) == 1e-3 and max(met) == 1.0
     fixed = with_norm(layers, trained=())
     networks = LayeredNetworks(weights, X, y, "mse", "float64", layers=fixed, roughness=E)
     networks.advance(0, ETAS)

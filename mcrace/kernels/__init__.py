@@ -9,8 +9,7 @@ from mcrace.kernels.gram_networks import GramNetworks
 from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.layer_networks import Evaluation, LayeredNetworks, LayeredSamples, evaluate_layers
 from mcrace.kernels.marks import NEVER, MarkTable
-from mcrace.kernels.roughness import roughness
 
 __all__ = ["NEVER", "Activation", "Dynamics", "Evaluation", "FieldNetworks", "GramNetworks", "LayeredNetworks",
            "LayeredSamples", "Layers", "MarkTable", "Networks", "Norm", "OneLayerNetworks", "Population", "PopulationSamples",
-           "Samples", "choose", "evaluate_layers", "networks", "roughness", "samples"]
+           "Samples", "choose", "evaluate_layers", "networks", "samples"]
