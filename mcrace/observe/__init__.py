@@ -6,21 +6,25 @@ network over all its recording times, and leaves one value at its end (``"unlock
 """
 
 from mcrace.observe import (
-           alignment,
-           capacity,
-           extremal,
-           laws,
-           neurons,
-           normalised,
-           outputs,
-           regimes,
-           robustness,
-           span,
-           unlocking,
+    alignment,
+    capacity,
+    directions,
+    extremal,
+    laws,
+    neurons,
+    normalised,
+    outputs,
+    regimes,
+    robustness,
+    rotation,
+    span,
+    tangent,
+    unlocking,
 )
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
 from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.snapshot import Moment, Snapshot
 
-__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity", "extremal",
-           "laws", "neurons", "normalised", "observable", "outputs", "path", "regimes", "robustness", "span", "unlocking"]
+__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity",
+           "directions", "extremal", "laws", "neurons", "normalised", "observable", "outputs", "path", "regimes",
+           "robustness", "rotation", "span", "tangent", "unlocking"]
