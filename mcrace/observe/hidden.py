@@ -146,10 +146,17 @@ class Hidden:
         """d log a/dt, from how both weights move [network, neuron]."""
         return self.along_in / self.squares_in + self.along_out / self.squares_out
 
-    @property
-    def growth_law(self) -> np.ndarray:
-        """(w_in·w_in')(1/|w_in|² + 1/|w_out|²), what d log a/dt should be (THEORY.md, depth-transfer) [network, neuron]."""
-        return self.along_in * (1 / self.squares_in + 1 / self.squares_out)
+    def growth_law(self, shift: int = 0) -> np.ndarray:
+        """(w_in·w_in')(1/|w_in|² + 1/|w_out|²), what d log a/dt should be (THEORY.md, depth-transfer) [network, neuron].
+
+        `shift`: with the outgoing weights of the neuron so many places on.
+        """
+        return self.along_in * (1 / self.squares_in + 1 / np.roll(self.squares_out, -shift, axis=1))
+
+    def growth_error(self, shift: int = 0) -> np.ndarray:
+        """|d log a/dt - law| over |w_in'|/|w_in| + |w_out'|/|w_out|, which it can be at most; 0 where nothing moves."""
+        fastest = self.speeds_in / np.sqrt(self.squares_in) + self.speeds_out / np.sqrt(self.squares_out)
+        return np.abs(self.growth - self.growth_law(shift)) / np.where(fastest == 0, 1.0, fastest)
 
     def imbalance(self, shift: int = 0) -> np.ndarray:
         """|w_in·w_in' - w_out·w_out'| over the larger of |w_in||w_in'| and |w_out||w_out'|; 0 where nothing moves.

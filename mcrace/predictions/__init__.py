@@ -6,6 +6,7 @@ A new one is one file here, or an installed plug-in (group ``mcrace.predictions`
 from mcrace.predictions import (
     balancedness,
     capacity,
+    depth_transfer,
     early_phase,
     extremal_directions,
     fixed_gate_race,
@@ -26,6 +27,6 @@ from mcrace.predictions.judging import cases, test
 from mcrace.predictions.panels import Panel
 
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "balancedness", "capacity", "cases",
-           "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
-           "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test", "unbalanced_start",
-           "unlocking", "winner_stability"]
+           "depth_transfer", "early_phase", "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean",
+           "lottery_ticket", "merging", "mutual_alignment", "prediction", "racing", "sign_and_death", "span_freezing", "test",
+           "unbalanced_start", "unlocking", "winner_stability"]
