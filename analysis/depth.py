@@ -42,10 +42,10 @@ for task in dict.fromkeys(e.task for e in table):
     print(f"\n{task}")
     for claim in dict.fromkeys(e.claim for e in table if not e.verdict.primary):
         for depth in sorted({e.depth for e in table}):
-            some = [e for e in table if (e.task, e.claim, e.depth) == (task, claim, depth) and e.becomes]
-            words = Counter(next(word for word in WORDS if e.becomes.startswith(word)) for e in some)
+            some = [e.becomes for e in table if (e.task, e.claim, e.depth) == (task, claim, depth) and e.becomes]
+            words = Counter(next(word for word in WORDS if text.startswith(word)) for text in some)
             if some:
-                print(f"  {claim:48}  depth {depth}: " + ", ".join(f"{word} {count}" for word, count in words.items()))
+                print(f"  {claim:48} depth {depth}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
 
 # %% [markdown]
 # **Figure.** Five of the claims in every layer, by depth and by the size of the start: mean and interval, filled where
@@ -54,7 +54,8 @@ for task in dict.fromkeys(e.task for e in table):
 # %%
 CLAIMS = {"partial rank correlation of score and a_T": "racing: partial rank\ncorrelation of score and a_T",
           "gain of alignment A": "gain of alignment A", "K_merge, ratio main/control": "K_merge/K_merge(lazy)",
-          "stable rank, ratio main/control": "stable rank/that of lazy", "tickets among the winners": "tickets among the winners"}
+                told = ", ".join(f"{word} {n}" for word, n in words.items())
+                print(f"  {claim:48} depth {depth}: {told}")
 tasks = list(dict.fromkeys(e.task for e in table))
 figure = Figure(figsize=(3.1 * len(CLAIMS), 2.6 * len(tasks) + 0.6), layout="constrained")
 for row, task in zip(figure.subplots(len(tasks), len(CLAIMS), squeeze=False), tasks):
