@@ -54,8 +54,8 @@ for task in dict.fromkeys(e.task for e in table):
 # %%
 CLAIMS = {"partial rank correlation of score and a_T": "racing: partial rank\ncorrelation of score and a_T",
           "gain of alignment A": "gain of alignment A", "K_merge, ratio main/control": "K_merge/K_merge(lazy)",
-                told = ", ".join(f"{word} {n}" for word, n in words.items())
-                print(f"  {claim:48} depth {depth}: {told}")
+          "stable rank, ratio main/control": "stable rank/that of lazy",
+          "tickets among the winners": "tickets among the winners"}
 tasks = list(dict.fromkeys(e.task for e in table))
 figure = Figure(figsize=(3.1 * len(CLAIMS), 2.6 * len(tasks) + 0.6), layout="constrained")
 for row, task in zip(figure.subplots(len(tasks), len(CLAIMS), squeeze=False), tasks):
