@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mcrace.observe.clusters import alignment_between, alignment_of, clusters_of, tree_of
 from mcrace.observe.hidden import hidden_layers, stable_ranks, top_direction
 from mcrace.observe.reduction import JOINTLY, outputs_kept, sides_of, stack_of
+from mcrace.stages.layer_tickets import highest, packed
 
 WIDTHS = st.lists(st.integers(1, 7), min_size=1, max_size=4)
 
@@ -248,3 +249,38 @@ def test_neurons_that_are_not_usable_are_left_out():
     usable[0, 1] = False
     for layer in (JOINTLY, 0, 1):
         assert np.allclose(outputs_kept(stack(W, b, X, usable=usable), layer, True)[-1], b[2][0][:, None])
+
+
+# ------------------------------------------------------------------------------------------------- tickets
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_ticket_is_its_neurons_alone(bias):
+    """As the whole network is where the others send nothing on; what is left empty does nothing, and cannot move."""
+    W, b, X, y = network([5, 6], 11, bias)
+    chosen = [np.array([[1, 4, -1], [0, 3, 2]]), np.array([[5, 0, 2], [1, -1, -1]])]
+    few = packed((*W, *b), chosen, bias)
+    alone = [w.copy() for w in W]
+    for l, c in enumerate(chosen):
+        for i in range(2):
+            alone[l + 1][i][:, ~np.isin(np.arange(W[l].shape[1]), c[i])] = 0
+    for i in range(2):
+        assert np.allclose(outputs(few[:3], few[3:], X, i), outputs(alone, b, X, i))
+        dW, db = descent([w[i] for w in few[:3]], [c[i] for c in few[3:]], X, y)
+        for l, c in enumerate(chosen):
+            assert (dW[l][c[i] < 0] == 0).all() and (dW[l + 1][:, c[i] < 0] == 0).all()
+            assert not bias or (db[l][c[i] < 0] == 0).all()
+
+
+def test_a_ticket_of_one_layer_and_one_output():
+    W, *_ = network([6], 12, outputs=1)
+    chosen = [np.array([[1, 4, -1], [0, 3, 2]])]
+    w, v = packed((W[0], W[1][:, 0]), chosen, False)
+    both = packed(tuple(W), chosen, False)
+    assert (w == both[0]).all() and (v == both[1][:, 0]).all() and v[0, 2] == 0 and v[1, 1] == W[1][1, 0, 3]
+
+
+def test_the_highest_usable_neurons():
+    score = np.array([[3.0, 9, 5, np.nan, 1], [1, 2, 3, 4, 5]])
+    usable = np.array([[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]], bool)
+    assert highest(score, usable, np.array([3, 2]), 4).tolist() == [[2, 0, 4, -1], [4, 3, -1, -1]]

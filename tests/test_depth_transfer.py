@@ -77,6 +77,8 @@ def made(name, hidden=(20, 30), lazy=False, rich=1.0, seed=0, drift=0.0, eta=0.1
             at[f"layer_{what}", state] = 1e-15 * (1 + np.abs(each()))
             at[f"layer_{what}_mixed", state] = 0.5 + 0.01 * each()
     paths = {"layer_clock_score": score, "layer_clock_log_norm_product": size, "layer_clock_time": np.full((rows, H), 20.0),
+             "layer_ticket": np.array(["handicap", "random", "a0", "winners"]),
+             "layer_ticket_onset_time": np.tile([10.0, 30.0, 20.0, 9.0], (rows, 1)) + 0.1 * rng.normal(size=(rows, 4)),
              "layer_deaths": np.where(there, 0, -1), "layer_revivals": np.where(there, 0, -1)}
     return Cell(name, list(hidden), at, paths, scale=scale, lazy=lazy, eta=eta)
 

@@ -42,6 +42,7 @@ from mcrace.predictions.layer_measures import (
     ranks,
     revived_share,
     stable_rank,
+    ticket_lead,
     ticket_overlap,
 )
 from mcrace.predictions.layer_table import Entry, draw_layers, entries, name_of_task, networks_of, point_of
@@ -104,7 +105,7 @@ class DepthTransfer(Prediction):
     }
 
     def needs(self, options: DepthTransferOptions) -> Needs:
-        return Needs(NEEDED)
+        return Needs(NEEDED, stages=("layer-tickets",))
 
     def judge(self, evidence: Evidence, options: DepthTransferOptions) -> list[Verdict]:
         lazy, cells = _lazy_cells(evidence), [c for c in _all(evidence) if not is_lazy(c)]
@@ -166,7 +167,9 @@ class DepthTransfer(Prediction):
               for name, curve in (("K_merge", "merge"), ("K_prune rescaled", "prune_rescaled"))),
             self._exact(evidence, "error of the balance", "layer_imbalance", EXACT),
             self._exact(evidence, "error of the growth law", "layer_growth_error", GROWTH),
-            *self._drift(evidence)]
+            *self._drift(evidence),
+            *(report_mean(self, evidence, f"log onset time, {other} over handicap tickets", ticket_lead(other, "handicap"))
+              for other in ("random", "a0", "winners"))]
 
     def _exact(self, evidence: Evidence, statistic: str, observable: str, most: float) -> Verdict:
         """An identity at a point, with the outgoing weights of another neuron as its control: no step has a part in it."""

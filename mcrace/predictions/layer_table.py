@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OF_LAYER = re.compile(r", layer (\d+) of \d+$")
-WORDS = ("holds", "carries over", "weakens", "fails", "left open")  # with which the note of a verdict on a claim begins
+# What the note of a verdict on a claim begins with.
+WORDS = ("holds in the control, too", "holds", "carries over", "weakens", "fails", "left open")
 GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the sizes of one layer
 LAZY = "0.5"
 
