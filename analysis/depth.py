@@ -22,9 +22,8 @@ WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/depth-quick", "depth.png"
 results = mcrace.open_results(WHERE)
 
 # %% [markdown]
-# **Data.** Networks of one to five hidden layers on each task, from starts of the same size of the output: a scale s in one
-# layer is s^(2/(depth + 1)) in each of so many. Control: lazy ones, of scale 1 with the output at the start subtracted. All
-# are compared where a tenth of the loss is left.
+# **Data.** Networks of one to five hidden layers on each task, from small starts: the scale is that of every layer. Control:
+# lazy ones, of scale 1 with the output at the start subtracted. All are compared where a tenth of the loss is left.
 
 # %%
 show_cells(results)
@@ -48,7 +47,7 @@ for task in dict.fromkeys(e.task for e in table):
                 print(f"  {claim:48} depth {depth}: " + ", ".join(f"{word} {n}" for word, n in words.items()))
 
 # %% [markdown]
-# **Figure.** Five of the claims in every layer, by depth and by the size of the start: mean and interval, filled where
+# **Figure.** Five of the claims in every layer, by depth and by the scale of the start: mean and interval, filled where
 # supported; dashed the margin, grey the control.
 
 # %%

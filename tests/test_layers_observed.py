@@ -39,6 +39,13 @@ class State:
         dW = [np.stack([f[0][l] for f in found]) for l in range(len(self.W))]
         return (*dW, *(np.stack([f[1][l] for f in found]) for l in range(len(self.b))))
 
+    @property
+    def shuffled_labels(self):
+        return self.y[:, ::-1]
+
+    def on(self, X, y):
+        return State(self.W, self.b, X, y if y.ndim == 2 else y[:, None])
+
     def moved(self, h, time):
         """The same networks after a step of descent."""
         moved = [w + h * g for w, g in zip(self.weights, self.gradients)]
@@ -169,6 +176,8 @@ def test_the_clock_of_a_layer():
             share = (1 - tau[k - 1, i, l]) / (tau[k, i, l] - tau[k - 1, i, l])
             assert np.allclose(log_a[i, l], sides[0] + share * (sides[1] - sides[0]), equal_nan=True)
     assert (np.abs(score[np.isfinite(score)]) <= 1).all()
+    permuted = followed("layer_clock_score_permuted", states)
+    assert (np.isfinite(permuted) == np.isfinite(score)).all() and (np.nanmax(np.abs(permuted - score)) > 0.1)
 
 
 def test_the_dead_that_come_back_are_counted():

@@ -54,6 +54,15 @@ class ClockScore(LayerClock):
         return of_neurons(state, "score")
 
 
+@path("layer_clock_score_permuted", NEURONS, networks="layered")
+class ClockScorePermuted(LayerClock):
+    """The same score with the gradient that shuffled labels would give: a control."""
+
+    def value(self, state: LayeredSnapshot) -> np.ndarray:
+        labels = state.shuffled_labels
+        return of_neurons(state.on(state.X, labels if state.X.ndim == 3 else labels[0]), "score")
+
+
 @path("layer_clock_log_norm_product", NEURONS, networks="layered")
 class ClockLogNormProduct(LayerClock):
     """log a of each neuron at its layer's clock τ_ℓ = 1; NaN where that was never reached."""

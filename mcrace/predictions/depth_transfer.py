@@ -41,6 +41,8 @@ from mcrace.predictions.layer_measures import (
     partial_ranks_at_start,
     ranks,
     revived_share,
+    score_ranks,
+    score_ranks_at_start,
     stable_rank,
     ticket_lead,
     ticket_overlap,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RACING = "partial rank correlation of score and a_T"
+HIGH_RANK, LOW_RANK = 0.6, 0.3
 LAZY_GAIN, LAZY_CLUSTERS, LAZY_LOCKED, OTHER_TICKETS = 0.1, 0.5, 0.3, 0.4
 EXACT, GROWTH, MIXED = 1e-12, 1e-6, 1e-3  # relative errors: of the balance, of the growth law, and at least of their controls
 DRAWN: dict[str, tuple[OfLayer, OfLayer, Margin]] = {  # measures of a layer in main cells and in lazy ones, and the margin
@@ -85,13 +88,15 @@ class DepthTransfer(Prediction):
     needs.
 
     Statistics, per layer, where a tenth of the loss is left: the partial Spearman correlation of the score at τ_ℓ = 1 and
-    a_T given log a at τ_ℓ = 1, at least 0.2 and above lazy (there at t = 0: they get to τ_ℓ = 1 after the loss has gone);
-    gain of alignment A, at least 0.3; N95/m, at most 1/4; K_merge, K_prune rescaled, and the stable rank |W|_F²/|W|_2², at
-    most half of lazy; the share of neurons with a score below 0 at the start that stays locked, at most 0.05; the overlap
-    with the winners of as many neurons (a tenth) of highest (|w_out| + |w_in| score)²/4 at the start, at least 0.6, where
-    those of highest a_0 have at most 0.4.  For the network: joint capacities; the largest relative error of the balance,
-    1e-12, and of the growth law, 1e-6, at four moments; the slope of the log of the drift of |w_in|² - |w_out|² on log η,
-    1 ± 0.05, and what is left of it at η → 0, at most 1e-2 |w_0|², which |w_in|² alone does not keep.
+    a_T given log a at τ_ℓ = 1, at least 0.2 and above lazy networks, which never get to τ_ℓ = 1: there at t = 0 (given log
+    a_0 it tells how fast a neuron grows, which follows from its score in a lazy network, too), and with labels shuffled for
+    the score; beside it the plain one, at least 0.6, lazy at most 0.3; gain of alignment A, at least 0.3; N95/m, at most 1/4;
+    K_merge, K_prune rescaled, and the stable rank |W|_F²/|W|_2², at most half of lazy; the share of neurons with a score
+    below 0 at the start that stays locked, at most 0.05; the overlap with the winners of as many neurons (a tenth) of
+    highest (|w_out| + |w_in| score)²/4 at the start, at least 0.6, where those of highest a_0 have at most 0.4.  For the
+    network: joint capacities; the largest relative error of the balance, 1e-12, and of the growth law, 1e-6, at four moments;
+    the slope of the log of the drift of |w_in|² - |w_out|² on log η, 1 ± 0.05, and what is left of it at η → 0, at most 1e-2
+    |w_0|², which |w_in|² alone does not keep.
 
     Control: lazy networks of the same task and layers (init.subtract_start or paired), told by themselves.  Each note says
     whether a claim carries over, weakens, and to which part of what it is in one layer, or fails.
@@ -119,7 +124,7 @@ class DepthTransfer(Prediction):
 
     def panels(self, evidence: Evidence, options: DepthTransferOptions) -> list[Panel]:
         tasks = list(dict.fromkeys(name_of_task(c.config) for c in _all(evidence)))
-        caption = "{} on {}: in every layer, by depth and by the size of the start; median, and half of the networks."
+        caption = "{} on {}: in every layer, by depth and by the scale of the start; median, and half of the networks."
         return [Panel(caption.format(claim, task), partial(_draw, claim, task, _all(evidence)))
                 for task in tasks for claim in DRAWN]
 
@@ -141,6 +146,12 @@ class DepthTransfer(Prediction):
         contrasts = {"K_merge": capacity("merge"), "K_prune rescaled": capacity("prune_rescaled"), "stable rank": stable_rank}
         return [
             self._racing(evidence, options, layer),
+            mean(f"{RACING}, control: shuffled labels{layer}", Margin(low=options.margin), layer.of(partial_ranks),
+                 lambda i: i.high < options.margin, layer.of(partial(partial_ranks, score="score_permuted")), evidence.main),
+            mean(f"rank correlation of score and a_T, τ = 1{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks),
+                 lambda i: i.high <= LOW_RANK, layer.of(score_ranks_at_start)),
+            mean(f"rank correlation of score and a_T, t = 0{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks_at_start),
+                 lambda i: i.high <= LOW_RANK),
             mean(f"gain of alignment A{layer}", Margin(low=0.3), layer.of(alignment_gain), lambda i: i.high < LAZY_GAIN),
             mean(f"N95/m{layer}", Margin(high=0.25), layer.of(clusters_share), lambda i: i.low > LAZY_CLUSTERS),
             *(judge_contrast(self, evidence, f"{name}, ratio main/control{layer}", ratio, layer.of(measure), True)
@@ -244,11 +255,11 @@ def _draw(claim: str, task: str, cells: Sequence[CellResults], axes: Axes) -> No
 def with_words(verdicts: Sequence[Verdict], cells: Sequence[CellResults]) -> list[Verdict]:
     """The verdicts, with what becomes of each claim in their notes."""
     configs = {c.name: c.config for c in cells}
-    reference = {(e.task, e.claim, e.size): e for e in entries(verdicts, configs) if e.depth == 1 and e.layer in (0, 1)}
+    reference = {(e.task, e.claim, e.scale): e for e in entries(verdicts, configs) if e.depth == 1 and e.layer in (0, 1)}
     out = []
     for verdict, entry in zip(verdicts, entries(verdicts, configs), strict=True):
         alike = [e for (task, claim, _), e in reference.items() if (task, claim) == (entry.task, entry.claim)]
-        nearest = min(alike, key=lambda e: abs(np.log(e.size / entry.size)), default=None)
+        nearest = min(alike, key=lambda e: abs(np.log(e.scale / entry.scale)), default=None)
         word = becomes(verdict, nearest if entry.depth > 1 else None)
         out.append(replace(verdict, note="; ".join(filter(None, [word, verdict.note]))))
     return out

@@ -25,8 +25,8 @@ NEEDED = (
     *(f"layer_{name}@{state}" for name in ("balancedness", "input_norm") for state in ("start", EARLY)),
     *(f"layer_{name}@{state}" for name in ("alignment", "stable_rank") for state in ("start", END)),
     *(f"{what}_{curve}@{END}" for what in ("layer", "joint") for curve in CURVES),
-    f"layer_clusters_95@{END}", "zero_loss@start", "layer_clock_score", "layer_clock_log_norm_product", "layer_clock_time",
-    "layer_revivals", "layer_deaths",
+    f"layer_clusters_95@{END}", "zero_loss@start", "layer_clock_score", "layer_clock_score_permuted",
+    "layer_clock_log_norm_product", "layer_clock_time", "layer_revivals", "layer_deaths",
 )
 OfLayer = Callable[[CellResults, int], np.ndarray]
 
@@ -69,10 +69,10 @@ def _strata(cell: CellResults, l: int) -> np.ndarray:
     return np.where(_neurons(cell, "layer_active", END, l) == 1, 0, -1)
 
 
-def partial_ranks(cell: CellResults, l: int) -> np.ndarray:
+def partial_ranks(cell: CellResults, l: int, score: str = "score") -> np.ndarray:
     """Partial Spearman correlation of the score at τ_ℓ = 1 and a_T, given log a at τ_ℓ = 1."""
-    score, size = (_on_the_way(cell, f"layer_clock_{name}", l) for name in ("score", "log_norm_product"))
-    return partial_spearman_within(score, _neurons(cell, "layer_norm_product", END, l), size, _strata(cell, l))
+    scores, size = (_on_the_way(cell, f"layer_clock_{name}", l) for name in (score, "log_norm_product"))
+    return partial_spearman_within(scores, _neurons(cell, "layer_norm_product", END, l), size, _strata(cell, l))
 
 
 def partial_ranks_at_start(cell: CellResults, l: int) -> np.ndarray:
@@ -80,6 +80,18 @@ def partial_ranks_at_start(cell: CellResults, l: int) -> np.ndarray:
     score, size, end = (_neurons(cell, f"layer_{name}", state, l) for name, state in
                         (("score", "start"), ("norm_product", "start"), ("norm_product", END)))
     return partial_spearman_within(score, end, size, _strata(cell, l))
+
+
+def score_ranks(cell: CellResults, l: int) -> np.ndarray:
+    """Spearman correlation of the score at τ_ℓ = 1 and a_T."""
+    score = _on_the_way(cell, "layer_clock_score", l)
+    return spearman_within(score, _neurons(cell, "layer_norm_product", END, l), _strata(cell, l))
+
+
+def score_ranks_at_start(cell: CellResults, l: int) -> np.ndarray:
+    """The same with the score at the start."""
+    end = _neurons(cell, "layer_norm_product", END, l)
+    return spearman_within(_neurons(cell, "layer_score", "start", l), end, _strata(cell, l))
 
 
 def ranks(cell: CellResults, l: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The verdicts on layers as one table, layer by depth by size of the start, and pictures of it as small multiples."""
+"""The verdicts on layers as one table, layer by depth by scale of the start, and pictures of it as small multiples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OF_LAYER = re.compile(r", layer (\d+) of \d+$")
 # What the note of a verdict on a claim begins with.
 WORDS = ("holds in the control, too", "holds", "carries over", "weakens", "fails", "left open")
-GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the sizes of one layer
+GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the scales of one layer
 LAZY = "0.5"
 
 
@@ -33,8 +33,8 @@ class Entry:
     task : str
     depth : int
         Hidden layers.
-    size : float
-        See `size_of_start`.
+    scale : float
+        network.init.scale, in every layer.
     layer : int
         From 1 on; 0: the network as a whole.
     claim : str
@@ -43,7 +43,7 @@ class Entry:
 
     task: str
     depth: int
-    size: float
+    scale: float
     layer: int
     claim: str
     verdict: Verdict
@@ -60,18 +60,12 @@ class Point:
 
     depth: int
     layer: int
-    size: float
+    scale: float
     middle: float
     low: float
     high: float
     filled: bool = True
     networks: int = 0
-
-
-def size_of_start(config: Mapping[str, Any]) -> float:
-    """The scale that one hidden layer would have for an output as large at the start: scale^((depth + 1)/2), two digits."""
-    network = config["network"]
-    return float(f'{network["init"]["scale"] ** ((len(network["hidden"]) + 1) / 2):.2g}')
 
 
 def name_of_task(config: Mapping[str, Any]) -> str:
@@ -93,7 +87,7 @@ def entries(verdicts: Sequence[Verdict], configs: Mapping[str, Mapping[str, Any]
     for verdict in verdicts:
         if verdict.cell in configs and verdict.statistic != "-":
             config, layer = configs[verdict.cell], OF_LAYER.search(verdict.statistic)
-            out.append(Entry(name_of_task(config), len(config["network"]["hidden"]), size_of_start(config),
+            out.append(Entry(name_of_task(config), len(config["network"]["hidden"]), config["network"]["init"]["scale"],
                              int(layer[1]) if layer else 0, OF_LAYER.sub("", verdict.statistic), verdict))
     return out
 
@@ -101,9 +95,9 @@ def entries(verdicts: Sequence[Verdict], configs: Mapping[str, Mapping[str, Any]
 def points_of(found: Sequence[Entry]) -> tuple[list[Point], list[Point]]:
     """Entries of one claim as points, filled where supported, and their controls."""
     known = [e for e in found if np.isfinite(e.verdict.estimate)]
-    main = [Point(e.depth, e.layer, e.size, e.verdict.estimate, e.verdict.low, e.verdict.high,
+    main = [Point(e.depth, e.layer, e.scale, e.verdict.estimate, e.verdict.low, e.verdict.high,
                   e.verdict.verdict == SUPPORTED, e.verdict.networks) for e in known]
-    return main, [Point(e.depth, e.layer, e.size, e.verdict.control.estimate, e.verdict.control.low, e.verdict.control.high)
+    return main, [Point(e.depth, e.layer, e.scale, e.verdict.control.estimate, e.verdict.control.low, e.verdict.control.high)
                   for e in known if e.verdict.control and "ratio" not in e.claim]
 
 
@@ -112,11 +106,11 @@ def point_of(cell: CellResults, layer: int, values: np.ndarray) -> Point:
     some = values[np.isfinite(values)]
     low, middle, high = np.quantile(some, [0.25, 0.5, 0.75]) if len(some) else [np.nan] * 3
     depth = len(cell.config["network"]["hidden"])
-    return Point(depth, layer, size_of_start(cell.config), middle, low, high, networks=len(some))
+    return Point(depth, layer, cell.config["network"]["init"]["scale"], middle, low, high, networks=len(some))
 
 
 def draw_layers(points: Sequence[Point], lazy: Sequence[Point], margin: Margin, axes: Axes) -> None:
-    """Points of every layer, layers side by side and depths one after the other, a colour for each size of the start; lazy
+    """Points of every layer, layers side by side and depths one after the other, a colour for each scale of the start; lazy
     ones in grey.
     """
     places: dict[tuple[int, int], float] = {}
@@ -125,13 +119,13 @@ def draw_layers(points: Sequence[Point], lazy: Sequence[Point], margin: Margin, 
         first = len(places) + GAP * len(ticks)
         places |= {(depth, layer): first + layer - 1 for layer in range(1, depth + 1)}
         ticks.append((first + (depth - 1) / 2, f"{depth}"))
-    sizes = sorted({p.size for p in points})
-    for k, size in enumerate(sizes):
+    scales = sorted({p.scale for p in points})
+    for k, scale in enumerate(scales):
         colour = COLOURS[k % len(COLOURS)]
-        some = [p for p in points if p.size == size]
-        at = [places[p.depth, p.layer] + ASIDE * (k - (len(sizes) - 1) / 2) for p in some]
+        some = [p for p in points if p.scale == scale]
+        at = [places[p.depth, p.layer] + ASIDE * (k - (len(scales) - 1) / 2) for p in some]
         axes.vlines(at, [p.low for p in some], [p.high for p in some], color=colour, linewidth=1.2)
-        axes.scatter(at, [p.middle for p in some], s=18, edgecolors=colour, label=f"start as large as {size:g} in one layer",
+        axes.scatter(at, [p.middle for p in some], s=18, edgecolors=colour, label=f"scale {scale:g}",
                      facecolors=[colour if p.filled else "none" for p in some], zorder=3)
     grey = [p for p in lazy if (p.depth, p.layer) in places]
     if grey:
