@@ -35,6 +35,7 @@ def complete(study: Study) -> Study:
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
     _check_tests(study, observables)
+    _check_layers(study, observables, stages)
     halved = {o.control for need, (_, o) in zip(needs, wanted) if need.control_half_step}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
@@ -74,13 +75,31 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
 
 
 def _check_tests(study: Study, observables: tuple[str, ...]) -> None:
-    """Whether there are test samples where they are looked at; told of the first such observable of each cell."""
+    """Whether there are test samples, or images, where they are looked at; told of the first such observable of each cell."""
     mistakes = []
     for cell in study.cells:
         asked = (*cell.config.record.observables, *observables)
         of_tests = [o for o in asked if OBSERVABLES[o.partition("@")[0]].tests]
         if of_tests and not cell.config.task.test_samples:
             mistakes.append(f"task.test_samples: is 0 in cell {cell.name}, but {of_tests[0]!r} needs test samples")
+        of_images = [o for o in asked if OBSERVABLES[o.partition("@")[0]].images]
+        if of_images and cell.config.task.image() is None:
+            mistakes.append(f"task.kind: {cell.config.task.kind!r} has no images to corrupt in cell {cell.name}, but "
+                            f"{of_images[0]!r} needs them")
+    if mistakes:
+        raise StudyError(listed(mistakes))
+
+
+def _check_layers(study: Study, observables: tuple[str, ...], stages: tuple[str, ...]) -> None:
+    """Whether what is recorded is of such networks; told of the first observable, or stage, that is not, of each cell."""
+    mistakes = []
+    for cell in study.cells:
+        record = cell.config.record
+        if cell.config.layered:
+            odd = [o for o in (*record.observables, *observables) if OBSERVABLES[o.partition("@")[0]].networks == "one-layer"]
+            odd += [s for s in (*record.stages, *stages) if not STAGES[s].layered]
+            mistakes += [f"cell {cell.name}: {one!r} is of networks with one hidden layer of ReLUs and one output, without "
+                         "network.bias, network.norm and network.init.subtract_start" for one in odd[:1]]
     if mistakes:
         raise StudyError(listed(mistakes))
 

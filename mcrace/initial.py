@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import prod
 
 import numpy as np
 
+from mcrace.kernels import Layers, Norm
 from mcrace.seeds import SHARED, Stream, directional_cosines, normals_of
 from mcrace.study import Config, Direction
 
 Weights = tuple[np.ndarray, ...]
 
 
+def layers_of(config: Config) -> Layers:
+    """The architecture of the networks of a configuration, as layered kernels take it."""
+    network, norm = config.network, config.network.norm
+    made = None if norm is None else Norm(norm.kind, norm.roughness_of, norm.alpha, norm.eps, norm.trained)
+    return Layers(config.task.inputs(), network.hidden, config.task.outputs(), network.bias, network.residual, made)
+
+
 def parameters_of(config: Config) -> dict[str, dict[str, int]]:
     """The arrays that make up a network, by name and in order: the sizes of their dimensions by name.
 
-    One hidden layer and one output have W and v.  Any other network has W1, W2, ... of its hidden layers, V of its outputs,
-    then, where it has them, biases b1, b2, ... and b_out, then gain1 (γ), shift1 (β), strength1 (λ), gain2, ...
+    One hidden layer and one output have W and v; any other network what `mcrace.kernels.Layers` names.
     """
-    network, inputs = config.network, config.task.inputs()
     if not config.layered:
-        return {"W": {"neuron": network.hidden[0], "input": inputs}, "v": {"neuron": network.hidden[0]}}
-    sizes = {"input": inputs, **{f"neuron{k}": m for k, m in enumerate(network.hidden, 1)}, "output": config.task.outputs()}
-    names = list(sizes)
-    above = [*(str(k) for k in range(1, len(names) - 1)), "_out"]
-    out = {f"W{k}" if k != "_out" else "V": {one: sizes[one], below: sizes[below]}
-           for k, one, below in zip(above, names[1:], names)}
-    if network.bias:
-        out |= {f"b{k}": {one: sizes[one]} for k, one in zip(above, names[1:])}
-    if network.norm is not None:
-        for k, one in zip(above[:-1], names[1:]):
-            out |= {f"gain{k}": {one: sizes[one]}, f"shift{k}": {one: sizes[one]}, f"strength{k}": {}}
-    return out
+        m = config.network.hidden[0]
+        return {"W": {"neuron": m, "input": config.task.inputs()}, "v": {"neuron": m}}
+    layers = layers_of(config)
+    of_layer = [f"neuron{k}" for k in range(1, len(layers.hidden) + 1)]
+    dims: list[tuple[str, ...]] = [(above, below) for below, above in pairwise(("input", *of_layer, "output"))]
+    dims += [(one,) for one in (*of_layer, "output")] if layers.bias else []
+    dims += [of_norm for one in of_layer for of_norm in ((one,), (one,), ())] if layers.norm else []
+    return {name: dict(zip(d, shape, strict=True)) for name, d, shape in zip(layers.names, dims, layers.shapes, strict=True)}
 
 
 def initial_weights(config: Config, entropy: int, seeds: np.ndarray) -> Weights:
@@ -48,9 +51,10 @@ def initial_weights(config: Config, entropy: int, seeds: np.ndarray) -> Weights:
     W, v = _first_and_last(config, entropy, seeds)
     if not config.layered:
         return W[0], v[:, :, 0]
-    shapes = list(parameters_of(config).items())[len(W) + 1 :]
-    start = {"gain": 1.0, "strength": config.network.norm.strength if config.network.norm else 0.0}
-    rest = (np.full((len(seeds), *sizes.values()), start.get(name.rstrip("0123456789"), 0.0)) for name, sizes in shapes)
+    layers, norm = layers_of(config), config.network.norm
+    start = {"gain": 1.0, "strength": norm.strength if norm else 0.0}
+    rest = [np.full((len(seeds), *shape), start.get(name.rstrip("0123456789"), 0.0))
+            for name, shape in zip(layers.names, layers.shapes)][len(W) + 1 :]
     return *W, np.ascontiguousarray(v.swapaxes(1, 2)), *rest
 
 

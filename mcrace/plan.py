@@ -7,11 +7,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from mcrace.errors import StudyError
+from mcrace.initial import parameters_of
 from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
@@ -22,6 +25,7 @@ from mcrace.tasks import TASKS
 ENGINE = 1  # raised whenever the bits of any network change
 SHARD_SECONDS = 9.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
+NORM_FLOPS = 30  # of a normalised neuron at a sample, about
 EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
 MAX_SHARD = 4096
 SHARD_BYTES = 1 << 28  # of what is recorded of a shard's networks
@@ -58,18 +62,26 @@ def identity(config: Config, entropy: int) -> str:
 
 
 def flops_per_step(config: Config) -> float:
-    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md (PERFORMANCE.md)."""
-    N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
-    return 4.0 * N * m * d + 6 * N * m + 4 * m * d
+    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md (PERFORMANCE.md), and 6N for each weight of later layers."""
+    N, d, hidden = config.task.samples, config.task.inputs(), config.network.hidden
+    later = sum(a * b for a, b in pairwise((*hidden, config.task.outputs()))) - hidden[-1]
+    norm = 0 if config.network.norm is None else NORM_FLOPS * N * sum(hidden)
+    return 4.0 * N * hidden[0] * d + 6 * N * (hidden[-1] + later) + 4 * hidden[0] * d + norm
 
 
 def bytes_per_network(config: Config) -> int:
     """Memory of one network while it trains: weights, those kept at states, samples, and the snapshot in float64."""
-    N, m, d = config.task.samples, sum(config.network.hidden), config.task.inputs()
+    N, weights = config.task.samples, weight_count(config)
     number = np.dtype(config.training.dtype).itemsize
     kept = sum(bool(names) for names in Wanted.parse(config.record.observables).states.values())
     samples = sample_bytes(config) if config.task.fresh else 0
-    return int(m * d * (number * (1 + kept) + 32) + samples + 8 * N)
+    layers = 8 * N * sum(config.network.hidden) if config.layered else 0
+    return int(weights * (number * (1 + kept) + 32) + samples + 8 * N + layers)
+
+
+def weight_count(config: Config) -> int:
+    """Numbers that make up a network."""
+    return sum(prod(sizes.values()) for sizes in parameters_of(config).values())
 
 
 def sample_bytes(config: Config) -> int:
@@ -121,7 +133,6 @@ def check_memory(study: Study, memory: int) -> None:
 def stored_bytes_per_network(config: Config) -> int:
     """What one network takes on the disk, before compression."""
     wanted = Wanted.parse(config.record.observables)
-    m, d = sum(config.network.hidden), config.task.inputs()
     sizes = sizes_of(config)
     times = len(recording_steps(config.record.times, config.training.steps))
     total = 40 + 8 * len(wanted.states)
@@ -131,7 +142,7 @@ def stored_bytes_per_network(config: Config) -> int:
             observable = OBSERVABLES[name]
             total += entries * int(np.prod([sizes[s] for s in observable.dims])) * (4 if observable.dtype is int else 8)
     weights = {"none": 0, "ends": 2, "all": times}[config.record.weights]
-    return total + 8 * weights * m * (d + 1)
+    return total + 8 * weights * weight_count(config)
 
 
 Ranges = list[tuple[int, int]]

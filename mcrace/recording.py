@@ -8,12 +8,18 @@ from enum import IntEnum
 import numpy as np
 
 from mcrace.initial import parameters_of
-from mcrace.observe import OBSERVABLES, Path, Snapshot
+from mcrace.observe import OBSERVABLES, Moment, Path
 from mcrace.observe.alignment import SOME
+from mcrace.observe.robustness import TEST_NORMS
 from mcrace.study import Config
+from mcrace.tasks.corruption import CONDITIONS, KINDS
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case
 LEVELS = {"onset": 0.99}
+# what the entries of a dimension are called
+COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0])),
+               "seen": np.array(["input", "permuted", "hidden"], object),
+               "test_norm": np.array(TEST_NORMS, object)}
 
 
 class Status(IntEnum):
@@ -138,29 +144,29 @@ class Recorder:
         shape = (self.networks, *places, *(sizes[d] for d in observable.dims))
         return np.full(shape, -1, np.int32) if observable.dtype is int else np.full(shape, np.nan)
 
-    def begin(self, rows: np.ndarray, snapshot: Snapshot) -> None:
+    def begin(self, rows: np.ndarray, snapshot: Moment) -> None:
         """Start the paths of the networks of some rows."""
         for name in self.paths:
-            for key, values in _path(name).begin(snapshot).items():
+            for key, values in _path(name).begin(OBSERVABLES[name].seen(snapshot)).items():
                 carried = self._carried.setdefault(name, {})
                 if key not in carried:
                     carried[key] = np.zeros((self.networks, *values.shape[1:]), values.dtype)
                 carried[key][rows] = values
 
-    def _follow(self, name: str, rows: np.ndarray, snapshot: Snapshot) -> dict[str, np.ndarray]:
+    def _follow(self, name: str, rows: np.ndarray, snapshot: Moment) -> dict[str, np.ndarray]:
         some = {key: values[rows] for key, values in self._carried[name].items()}
         with np.errstate(all="ignore"):  # a NaN is an answer here
-            _path(name).follow(some, snapshot)
+            _path(name).follow(some, OBSERVABLES[name].seen(snapshot))
         for key, values in some.items():
             self._carried[name][key][rows] = values
         return some
 
-    def finish(self, rows: np.ndarray, snapshot: Snapshot) -> None:
+    def finish(self, rows: np.ndarray, snapshot: Moment) -> None:
         """End the paths of the networks of some rows at their last moment."""
         for name in self.paths:
             self.paths[name][rows] = _path(name).end(self._follow(name, rows, snapshot))
 
-    def at_time(self, place: int, rows: np.ndarray, snapshot: Snapshot) -> None:
+    def at_time(self, place: int, rows: np.ndarray, snapshot: Moment) -> None:
         """Record the networks of some rows at a time of the grid."""
         for name in self.paths:  # which may want the drift: outputs come with it
             if self.times[place] > 0:
@@ -171,7 +177,7 @@ class Recorder:
             for symbol, values in zip(self.parameters, snapshot.weights, strict=True):
                 self.weights[symbol][rows, place] = values
 
-    def at_state(self, state: str, rows: np.ndarray, snapshot: Snapshot) -> None:
+    def at_state(self, state: str, rows: np.ndarray, snapshot: Moment) -> None:
         """Record the networks of some rows at a state."""
         for name in self.wanted.states[state]:
             self.at[name][rows, self.states.index(state)] = _computed(name, snapshot)
@@ -180,9 +186,9 @@ class Recorder:
                 self.weights[f"{symbol}_{state}"][rows] = values
 
 
-def _computed(name: str, snapshot: Snapshot) -> np.ndarray:
+def _computed(name: str, snapshot: Moment) -> np.ndarray:
     with np.errstate(all="ignore"):  # a NaN is an answer here
-        return OBSERVABLES[name].compute(snapshot)
+        return OBSERVABLES[name].compute(OBSERVABLES[name].seen(snapshot))
 
 
 def _path(name: str) -> Path:
@@ -193,7 +199,8 @@ def _path(name: str) -> Path:
 
 def sizes_of(config: Config) -> dict[str, int]:
     """The sizes of what may follow the network in an observable."""
-    neurons = config.network.hidden[0]
+    neurons = max(config.network.hidden)
     some = min(neurons, SOME)
     return {"neuron": neurons, "kept": neurons, "input": config.task.inputs(), "sample": config.task.samples,
-            "some_neuron": some, "some_neuron_2": some}
+            "layer": len(config.network.hidden), "output": config.task.outputs(),
+            "some_neuron": some, "some_neuron_2": some, **{name: len(values) for name, values in COORDINATES.items()}}

@@ -15,6 +15,7 @@ from mcrace import plan, store
 from mcrace.directory import own_study, study_of
 from mcrace.engine import Reporter, run
 from mcrace.errors import ResultsError, StudyError
+from mcrace.initial import parameters_of
 from mcrace.mistakes import validated
 from mcrace.plan import Shard
 from mcrace.predictions import Verdict
@@ -255,8 +256,8 @@ def network(directory: str | Path, cell: str, seed: int) -> dict[str, np.ndarray
     Returns
     -------
     dict of arrays
-        W_start, W_final [neuron, input], v_start, v_final [neuron], X [sample, input], y [sample], seed, status,
-        stop_step; the same bits in either way.
+        W_start, W_final [neuron, input], v_start, v_final [neuron], or those of all layers as `mcrace.kernels.Layers` names
+        them; X [sample, input], y [sample(, output)], seed, status, stop_step; the same bits in either way.
 
     Raises
     ------
@@ -274,7 +275,8 @@ def network(directory: str | Path, cell: str, seed: int) -> dict[str, np.ndarray
         config = replace(found.config, record=found.config.record.model_copy(update={"weights": "ends"}))
         variables = {name: v.values[0] for name, v in _network(study, replace(found, config=config), seed).items()
                      if v.dims[:1] == ("seed",)}
-    names = ("W_start", "v_start", "W_final", "v_final", "seed", "status", "stop_step")
+    weights = (f"{name}_{state}" for state in ("start", "final") for name in parameters_of(found.config))
+    names = (*weights, "seed", "status", "stop_step")
     X, y = found.config.task.sample(found.config.task.pool(), study.entropy, seed)
     return {**{name: np.asarray(variables[name]) for name in names}, "X": X, "y": y}
 

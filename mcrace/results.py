@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray
 
 RESULTS = "results.h5"
+REMEMBERED = 1 << 24  # bytes of an array that is kept for the next time
 LOOKED_THROUGH = 1 << 26  # bytes: larger files are not compared with their seal unasked
 
 
@@ -41,6 +42,10 @@ class CellResults:
 
     def __contains__(self, variable: object) -> bool:
         return variable in self.variables
+
+    def remembering(self) -> CellResults:
+        """The same cell with arrays that are read once, and cannot be changed; large ones are read anew each time."""
+        return _Remembering(self.path, self.name, self.attributes)
 
     def rows(self, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
         """All variables of some networks, by the seeds that are there, and no other row is read; no digest is compared."""
@@ -128,6 +133,21 @@ class CellResults:
                 for state in data["state"].values:
                     table[f"{name}[{state}]"] = data[name].sel(state=state).values
         return table.assign(**columns)
+
+
+class _Remembering(CellResults):
+    @cached_property
+    def _kept(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def __getitem__(self, variable: str) -> np.ndarray:
+        if variable in self._kept:
+            return self._kept[variable]
+        values = super().__getitem__(variable)
+        if values.nbytes <= REMEMBERED:
+            values.flags.writeable = False
+            self._kept[variable] = values
+        return values
 
 
 @dataclass(frozen=True)

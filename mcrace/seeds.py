@@ -14,7 +14,8 @@ import numpy as np
 from mcrace.compiled import compiled
 
 STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5, "directions": 6, "test": 7, "teacher": 8,
-           "partitions": 9, "tickets": 10, "another": 11}
+           "partitions": 9, "tickets": 10, "another": 11, "corruption": 30, "test corruption": 31, "pixels": 32,
+           "roughness": 33}
 SHARED = 2**63  # the network number of what all networks of a study share
 U64 = np.uint64
 
@@ -69,6 +70,37 @@ def _log(x):
     for k in range(23, 0, -2):
         total = total * s2 + 1.0 / k
     return 2.0 * s * total + exponent * 0.6931471805599453
+
+
+@compiled
+def decay(x):
+    """e^-x of a number from 0 on, by halves and a series."""
+    halves = int(np.floor(x / 0.6931471805599453))
+    rest = x - halves * 0.6931471805599453
+    total = 1.0
+    for k in range(20, 0, -1):
+        total = 1.0 - rest / k * total
+    for _ in range(min(halves, 1100)):
+        total *= 0.5
+    return total
+
+
+@compiled
+def _poisson(word, mean):
+    """The inverse of the distribution, found from 0 on; the bound is one that no word of 53 bits gets to."""
+    u, chance, count = _uniform(word), decay(mean), 0
+    below = chance
+    while u > below and count < mean + 20.0 * np.sqrt(mean) + 60.0:
+        count += 1
+        chance *= mean / count
+        below += chance
+    return float(count)
+
+
+@compiled
+def _poissons(words, means, out):
+    for k in range(len(words)):
+        out[k] = _poisson(words[k], means[k])
 
 
 @compiled
@@ -185,6 +217,12 @@ class Stream:
         """Numbers strictly between 0 and 1, float64."""
         words = self.words(int(np.prod(shape)))
         return (((words >> U64(12)).astype(float) + 0.5) * 2.0**-52).reshape(shape)
+
+    def poissons(self, means: np.ndarray) -> np.ndarray:
+        """Poisson numbers of given means, each from 0 to 700: float64 array of the shape of the means."""
+        out = np.empty(means.shape)
+        _poissons(self.words(out.size), np.ascontiguousarray(means, float).reshape(-1), out.reshape(-1))
+        return out
 
     def signs(self, *shape: int) -> np.ndarray:
         """+1 or -1 with equal chance, float64."""

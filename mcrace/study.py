@@ -79,19 +79,17 @@ class Norm(Section):
 
     kind: Literal["layernorm", "r_layernorm", "bayesian_r_layernorm"]
     eps: float = Field(1e-5, ge=0, le=1, description="added to the variance")
-    noise_of: Literal["hidden", "input"] = Field("hidden", description="what E is measured on: h, or the input x")
-    image: tuple[int, int] | None = Field(None, description="height and width of x, for windows of 3 by 3, not of 3")
+    roughness_of: Literal["hidden", "input"] = Field("hidden", description="what E is measured on: h, or the input x")
     strength: float = Field(1.0, ge=1e-3, le=1, description="λ, at the start where it is trained")
     alpha: float = Field(1.0, ge=0, le=100, description="α of bayesian_r_layernorm")
     trained: tuple[Literal["gain", "shift", "strength"], ...] = Field((), max_length=3, description="of γ, β, λ; others stay")
-    noise: Literal["own", "frozen", "shuffled"] = Field(
+    roughness: Literal["own", "frozen", "shuffled"] = Field(
         "own", description="E of each sample; its mean over the training samples; that of another sample (controls)")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Norm:
-        for name, plain in (("image", None), ("noise", "own")):
-            if getattr(self, name) != plain and self.noise_of == "hidden":
-                raise ValueError(f'{name} goes with noise_of = "input"')
+        if self.roughness != "own" and self.roughness_of == "hidden":
+            raise ValueError(f'roughness = "{self.roughness}" goes with roughness_of = "input"')
         return self
 
 
@@ -113,13 +111,13 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Network:
-        if self.init.paired and self.hidden[0] % 2:
-            raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
         if len(self.hidden) > 1:
             if self.init.paired:
                 raise ValueError("init.paired goes with one hidden layer; init.subtract_start does the same at any depth")
             if self.init.direction is not None:
                 raise ValueError("init.direction goes with one hidden layer")
+        if self.init.paired and self.hidden[0] % 2:
+            raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
         return self
 
 
@@ -433,26 +431,12 @@ def _resolve(
         own.append("network.init.direction: one input leaves no direction to choose")
     if task and direction and isinstance(direction.axis, int) and not 0 <= direction.axis < task.inputs():
         own.append(f"network.init.direction.axis: {direction.axis} is none of the {task.inputs()} inputs, counted from 0")
-    if task and found["network"]:
-        own += _unsuited(task, found["network"])
+    if task and found["network"] and found["network"].init.subtract_start and task.loss != "mse":
+        own.append('network.init.subtract_start: goes with task.loss = "mse"')
     if training and record and isinstance(record.times, tuple) and record.times[0] > training.steps:
         own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
-    config = None if own else Config(**found)
-    if config and config.layered:  # until the layered kernels can be reached from here
-        own.append("network: only one hidden layer of ReLUs with one output can be trained")
     mistakes += [m if m in mistakes else prefix + m for m in own]
-    return None if own else config
-
-
-def _unsuited(task: Task, network: Network) -> list[str]:
-    """What the network asks of the task that this has not."""
-    out = []
-    if network.init.subtract_start and task.loss != "mse":
-        out.append('network.init.subtract_start: goes with task.loss = "mse"')
-    image = network.norm.image if network.norm else None
-    if image and image[0] * image[1] != task.inputs():
-        out.append(f"network.norm.image: {image[0]} by {image[1]} are not the {task.inputs()} inputs")
-    return out
+    return None if own else Config(**found)
 
 
 def _with_file(mistakes: list[str], task: Task | None, files: Files) -> Task | None:

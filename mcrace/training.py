@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.initial import Weights, initial_velocities, initial_weights
-from mcrace.kernels import NEVER, MarkTable, Networks, Samples, networks
-from mcrace.observe import Snapshot
+from mcrace.initial import Weights, initial_velocities, initial_weights, layers_of
+from mcrace.kernels import NEVER, LayeredNetworks, LayeredSamples, MarkTable, Networks, Samples, networks
+from mcrace.observe import LayeredSnapshot, Moment, Snapshot
+from mcrace.observe.layered import layered_labels, sample_roughness, starting_outputs
 from mcrace.observe.snapshot import Origin, summed
 from mcrace.recording import Recorder, Status, Wanted, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
@@ -23,6 +24,7 @@ from mcrace.seeds import batches
 from mcrace.study import Config, Training
 from mcrace.tasks.base import Drawn
 
+AnySamples = Samples | LayeredSamples
 PIECE = 1 << 20  # steps, or samples of minibatches, that go to the kernel at once
 
 
@@ -41,6 +43,8 @@ class Group:
     velocities : tuple of arrays [network, ...]
         In units of a step; empty for plain descent.
     X, y : samples and labels, of each network or shared
+    roughness, offset : arrays, or None
+        What layered networks may need besides: see `LayeredSnapshot`.
     levels, at : arrays [network, state]
         What the states still to be reached are met by: a loss, or a step (see `MarkTable`).
     place : int
@@ -48,7 +52,7 @@ class Group:
     beginning : callable
         From seeds to the weights W and v at the start.
     testing : callable
-        From seeds to test samples X and labels y.
+        From seeds, and a condition if not that of the task, to test samples X and labels y.
     """
 
     config: Config
@@ -59,10 +63,12 @@ class Group:
     velocities: Weights
     X: np.ndarray
     y: np.ndarray
+    roughness: np.ndarray | None
+    offset: np.ndarray | None
     levels: np.ndarray
     at: np.ndarray
     beginning: Callable[[np.ndarray], Weights]
-    testing: Callable[[np.ndarray], Drawn]
+    testing: Callable[..., Drawn]
     place: int = 0
 
     @property
@@ -82,8 +88,10 @@ class Group:
 
     def _of_each(self) -> tuple[str, ...]:
         """What has an entry for each network."""
-        names = ("rows", "seeds", "weights", "velocities", "levels", "at")
-        return names if self.shared else (*names, "X", "y")
+        names = ["rows", "seeds", "weights", "velocities", "levels", "at"]
+        names += [] if self.shared else ["X", "y"]
+        names += [] if self.roughness is None or self.shared else ["roughness"]
+        return (*names, *([] if self.offset is None else ["offset"]))
 
     @staticmethod
     def joined(groups: list[Group]) -> Group:
@@ -98,7 +106,7 @@ class Group:
     def origin(self) -> Origin:
         """What observables may know of the networks beyond their weights."""
         return Origin(self.config, self.entropy, self.seeds, self.X, lambda: self.beginning(self.seeds),
-                      lambda: self.testing(self.seeds))
+                      lambda *condition: self.testing(self.seeds, *condition))
 
 
 def _each(*values: Any, by: Callable[..., np.ndarray]) -> Any:
@@ -175,7 +183,7 @@ def start(group: Group, recorder: Recorder) -> Group:
     return group
 
 
-def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
+def _set_marks(group: Group, states: list[str], snapshot: Moment) -> None:
     """What the kernel watches for: losses of levels, the step of τ = 1, and the stop."""
     until = group.config.training.until
     zero = zero_output_loss(group.labels, group.config.task.loss)
@@ -185,7 +193,7 @@ def _set_marks(group: Group, states: list[str], snapshot: Snapshot) -> None:
             level = 1 - until.loss_drop
         if level is not None:
             group.levels[:, j] = level * zero
-        if state == "tau=1":
+        if state == "tau=1" and isinstance(snapshot, Snapshot):
             group.at[:, j] = step_of_tau_one(snapshot, group.config.training)
 
 
@@ -212,22 +220,33 @@ def _medians(values, used):
     return out
 
 
-def _snapshot(group: Group, step: np.ndarray | int, samples: Samples | None = None) -> Snapshot:
-    steps = np.broadcast_to(np.asarray(step, np.int64), group.rows.shape)
+def _snapshot(group: Group, step: np.ndarray | int, samples: AnySamples | None = None) -> Moment:
+    steps, samples = np.broadcast_to(np.asarray(step, np.int64), group.rows.shape), samples or _samples(group)
+    more = group.config.task.loss, group.origin, steps, times_at(group.config.training, steps)
+    if isinstance(samples, LayeredSamples):
+        return LayeredSnapshot(group.weights, group.labels, group.roughness, group.offset, samples, samples.layers, *more)
     W, v = group.weights
-    return Snapshot(W, v, group.labels, samples or _samples(group), group.config.task.loss, group.origin, steps,
-                    times_at(group.config.training, steps))
+    return Snapshot(W, v, group.labels, samples, *more)
 
 
-def _samples(group: Group) -> Samples:
-    return Samples(group.X, group.y, group.config.task.loss)
+def _samples(group: Group) -> AnySamples:
+    config = group.config
+    if config.layered:
+        labels = layered_labels(config, group.y, group.offset)
+        return LayeredSamples(layers_of(config), group.X, labels, config.task.loss, group.roughness)
+    return Samples(group.X, group.y, config.task.loss)
 
 
-def _in_kernel(group: Group, marks: MarkTable) -> Networks:
-    training = group.config.training
+def _in_kernel(group: Group, marks: MarkTable) -> Networks | LayeredNetworks:
+    config, training = group.config, group.config.training
+    if config.layered:
+        labels = layered_labels(config, group.y, group.offset)
+        velocities = group.velocities if len(group.velocities[0]) else None
+        return LayeredNetworks(group.weights, group.X, labels, config.task.loss, training.dtype, marks, training.weight_decay,
+                               training.kept_velocity, velocities, layers_of(config), group.roughness)
     (W, v), (U, u) = group.weights, group.velocities
     velocity = (U, u) if len(U) else None
-    return networks(W, v, group.X, group.y, group.config.task.loss, training.dtype, marks, training.weight_decay,
+    return networks(W, v, group.X, group.y, config.task.loss, training.dtype, marks, training.weight_decay,
                     training.kept_velocity, velocity, training.batch is not None)
 
 
@@ -344,6 +363,9 @@ def draw(
     def rounded(some: np.ndarray) -> Weights:
         return tuple(w.astype(config.training.dtype).astype(float) for w in begin(some))
 
-    test = lambda some: config.task.test_samples_of(pool, entropy, some)
-    return Group(config, entropy, rows, seeds, rounded(seeds), initial_velocities(config, entropy, seeds), X, y, levels, at,
-                 rounded, test)
+    test = lambda some, *condition: config.task.test_samples_of(pool, entropy, some, *condition)
+    weights = rounded(seeds)
+    roughness = sample_roughness(config, entropy, seeds, X)
+    offset = starting_outputs(config, weights, X, y, roughness)
+    return Group(config, entropy, rows, seeds, weights, initial_velocities(config, entropy, seeds), X, y, roughness, offset,
+                 levels, at, rounded, test)

@@ -20,10 +20,10 @@ from llvmlite import binding
 
 from mcrace import __version__, store
 from mcrace.errors import VersionError
-from mcrace.kernels import choose
+from mcrace.kernels import LayeredNetworks, choose
 from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
-from mcrace.recording import Recorder, Status
+from mcrace.recording import COORDINATES, Recorder, Status
 from mcrace.schedule import times_at
 from mcrace.stages import STAGES, Trained
 from mcrace.store import Variable
@@ -97,6 +97,8 @@ def configuration(plain: dict[str, Any]) -> Config:
 def kernel_of(config: Config) -> str:
     """The name of the kernel that trains a cell: a pure function of its configuration."""
     training = config.training
+    if config.layered:
+        return LayeredNetworks.kernel
     plain = not (training.weight_decay or training.kept_velocity or training.batch)
     return choose(config.task.inputs(), config.network.hidden[0], config.task.samples, training.dtype, plain).kernel
 
@@ -120,6 +122,7 @@ def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Va
             observable = OBSERVABLES[name]
             notes = {"description": observable.text, "units": observable.units}
             out[name + suffix] = Variable(("seed", *place, *observable.dims), values, notes)
+            out |= {dim: Variable((dim,), COORDINATES[dim]) for dim in observable.dims if dim in COORDINATES}
     for name, values in run.weights.items():
         state = next((s for s in ("start", "final") if name.endswith(f"_{s}")), "")
         symbol = name.removesuffix(f"_{state}")

@@ -83,6 +83,91 @@ def deep_train(weights, X, y, kind, etas, decay=0.0, momentum=0.0):
     return weights
 
 
+def mirrored_windows(size):
+    """The neighbours of each of `size` places, itself among them, reflected at the ends [place, 3]."""
+    edge = np.pad(np.arange(size), 1, "reflect" if size > 1 else "edge")
+    return np.stack([edge[:-2], edge[1:-1], edge[2:]], axis=1)
+
+
+def roughness(x, eps, shape=None):
+    """E: the mean variance of windows of 3, or of 3x3 where x is an image of a shape, over the variance of the whole."""
+    if shape is None:
+        windows = x[mirrored_windows(len(x))]
+    else:
+        rows, cols = (mirrored_windows(size) for size in shape)
+        windows = x.reshape(shape)[rows[:, None, :, None], cols[None, :, None, :]].reshape(x.size, 9)
+    whole = variance(x) + eps
+    return sum(variance(window) for window in windows) / len(windows) / whole if whole else 0.0
+
+
+def variance(x):
+    """Population variance; of complex numbers without conjugates, so that it stays a polynomial."""
+    return ((x - x.mean()) ** 2).mean()
+
+
+def normalised(h, gain, shift, rate, norm, given):
+    """z of one layer at one sample, and σ_eff; `given` is E of the input."""
+    centred, square = h - h.mean(), variance(h) + norm.eps
+    if square == 0:
+        return shift + 0 * h, 0.0
+    t = rate * (given if norm.of == "input" else roughness(h, norm.eps))
+    if norm.kind == "layernorm":
+        scale = np.sqrt(square)
+    elif norm.kind == "r_layernorm":
+        scale = np.sqrt(square) * (1 + t)
+    else:
+        scale = np.sqrt(square) * np.exp(norm.alpha * (np.log(1 + t) - t / (1 + t)))
+    return gain * centred / scale + shift, scale
+
+
+def layered(layers, weights, X, given=None):
+    """Outputs [sample, output], activations, gates [layer][sample, neuron] and σ_eff [layer][sample]."""
+    parts, outs, seen, on, scales = layers.parts(weights), [], [], [], []
+    for n, x in enumerate(X):
+        seen.append([]), on.append([]), scales.append([])
+        for l, (W, skips) in enumerate(zip(parts.matrices, layers.skips)):
+            h = W @ x + (parts.biases[l] if layers.bias else 0)
+            if layers.norm:
+                of_layer = parts.gains[l], parts.shifts[l], parts.rates[l]
+                h, scale = normalised(h, *of_layer, layers.norm, None if given is None else given[n])
+                scales[-1].append(scale)
+            gate = h.real > 0
+            x = gate * h + (x if skips else 0)
+            seen[-1].append(x), on[-1].append(gate)
+        outs.append(parts.matrices[-1] @ x + (parts.biases[-1] if layers.bias else 0))
+    return np.array(outs), [list(a) for a in zip(*seen)], [list(a) for a in zip(*on)], [list(a) for a in zip(*scales)]
+
+
+def layered_slopes(layers, weights, X, y, kind, given=None):
+    """-∂L/∂weights by complex steps, exact to rounding: no derivative is written down but that of the loss."""
+    slope, found = residual(layered(layers, weights, X, given)[0], y, kind) / len(X), []
+    for k, w in enumerate(weights):
+        out = np.zeros(np.shape(w))
+        for index in np.ndindex(out.shape):
+            moved = [np.asarray(a).astype(complex) for a in weights]
+            moved[k][index] += 1e-30j
+            out[index] = (slope * layered(layers, moved, X, given)[0].imag).sum() / 1e-30
+        found.append(out)
+    return found
+
+
+def layered_train(layers, weights, X, y, kind, etas, given=None, decay=0.0, momentum=0.0, orders=None):
+    """Descent of the weights that are trained; W_1, ..., V alone decay, and λ is cut to [0.001, 1] after each step."""
+    kinds = layers.parts([name.rstrip("0123456789") for name in layers.names])
+    speeds = [np.zeros(np.shape(w)) for w in weights]
+    for step, eta in enumerate(etas):
+        few = slice(None) if orders is None else orders[step][orders[step] >= 0]
+        slopes = layered_slopes(layers, weights, X[few], y[few], kind, None if given is None else given[few])
+        for k, name in enumerate(name.rstrip("0123456789") for name in layers.names):
+            if name in ("gain", "shift", "strength") and name not in layers.norm.trained:
+                continue
+            drag = decay * weights[k] if k < len(kinds.matrices) else 0
+            speeds[k] = momentum * speeds[k] + eta * (slopes[k] - drag)
+            moved = weights[k] + speeds[k]
+            weights = [*weights[:k], np.clip(moved, 1e-3, 1) if name == "strength" else moved, *weights[k + 1 :]]
+    return weights
+
+
 # ------------------------------------------------------------------------------------------------- observables
 
 

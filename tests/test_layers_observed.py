@@ -33,7 +33,7 @@ class State:
                 self.active[i, l, : W[l].shape[1]] = (up[i][l] > 0).any(axis=0)
 
     @property
-    def gradients(self):
+    def slopes(self):
         y = self.y if self.y.ndim == 3 else self.y[:, :, None]
         found = [descent([w[i] for w in self.W], [c[i] for c in self.b], self.X, y[i]) for i in range(len(self.y))]
         dW = [np.stack([f[0][l] for f in found]) for l in range(len(self.W))]
@@ -48,7 +48,7 @@ class State:
 
     def moved(self, h, time):
         """The same networks after a step of descent."""
-        moved = [w + h * g for w, g in zip(self.weights, self.gradients)]
+        moved = [w + h * g for w, g in zip(self.weights, self.slopes)]
         y = self.y[0] if self.y.ndim == 3 else self.y[0][:, None]
         return State(moved[: len(self.W)], moved[len(self.W) :], self.X, y, time)
 
@@ -73,7 +73,7 @@ def test_neurons_of_every_layer(bias, outputs):
     W, b, X, y = network([5, 7, 4], 1, bias, outputs=outputs)
     state = State(W, b, X, y)
     found = {name: value(f"layer_{name}", state) for name in ("norm_product", "input_norm", "score", "balancedness", "active")}
-    dW, db = state.gradients[:4], state.gradients[4:]
+    dW, db = state.slopes[:4], state.slopes[4:]
     for l, m in enumerate((5, 7, 4)):
         w_in = np.concatenate([W[l], b[l][:, :, None]], axis=2) if bias else W[l]
         g_in = np.concatenate([dW[l], db[l][:, :, None]], axis=2) if bias else dW[l]
@@ -158,7 +158,7 @@ def test_the_clock_of_a_layer():
         states.append(states[-1].moved(h, k * h))
     rates = []
     for s in states:
-        speeds = [np.linalg.norm(s.gradients[l], axis=2) / np.linalg.norm(s.W[l + 1], axis=1) for l in (0, 1)]
+        speeds = [np.linalg.norm(s.slopes[l], axis=2) / np.linalg.norm(s.W[l + 1], axis=1) for l in (0, 1)]
         rates.append([[np.median(speed[i][s.active[i, l, : speed.shape[1]]]) for l, speed in enumerate(speeds)]
                       for i in range(2)])
     rates = np.array(rates)
@@ -190,7 +190,7 @@ def test_the_dead_that_come_back_are_counted():
         s.active[:, 1, 2] = False  # beyond the width
         for place, alive in pattern.items():
             s.active[place] = alive[k]
-        s.weights, s.gradients, s.layers = state.weights, state.gradients, state.layers
+        s.weights, s.slopes, s.layers = state.weights, state.slopes, state.layers
     deaths, revivals = followed("layer_deaths", states), followed("layer_revivals", states)
     assert revivals[0, 0, 0] == 2 and deaths[0, 0, 0] == 1 and deaths[1, 1, 1] == 1 and revivals[1, 1, 1] == 0
     assert (deaths[:, 1, 2] == -1).all() and (revivals[:, 1, 2] == -1).all()

@@ -14,6 +14,7 @@ from mcrace.errors import StudyError
 from mcrace.kernels import Samples
 from mcrace.observe import OBSERVABLES, Snapshot, extremal, observable
 from mcrace.observe.snapshot import Origin
+from mcrace.tasks.corruption import Image
 
 MOMENTS = sorted(name for name in OBSERVABLES if not OBSERVABLES[name].path)
 
@@ -29,8 +30,10 @@ def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
     training = SimpleNamespace(step_size=0.1, weight_decay=0.0)
-    config, seeds = SimpleNamespace(training=training), first + np.arange(len(W))
-    origin = Origin(config, 1, seeds, X, lambda: start or (W, v), lambda: (X, y))
+    task = SimpleNamespace(image=lambda: Image(1, X.shape[-1]))
+    network = SimpleNamespace(hidden=W.shape[1:2], norm=None)
+    config, seeds = SimpleNamespace(training=training, task=task, network=network), first + np.arange(len(W))
+    origin = Origin(config, 1, seeds, X, lambda: start or (W, v), lambda *condition: (X, y))
     state = Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
     if shuffled is not None:
         vars(state)["shuffled"] = shuffled
@@ -216,7 +219,8 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     W, v, X, y = networks(6, n=19)
     whole = value(name, W, v, X, y)
     entry = OBSERVABLES[name]
-    sizes = {"neuron": 9, "input": 5, "sample": 11, "kept": 9, "some_neuron": 9, "some_neuron_2": 9}
+    sizes = {"neuron": 9, "input": 5, "sample": 11, "kept": 9, "some_neuron": 9, "some_neuron_2": 9,
+             "corruption": 4, "severity": 5, "seen": 3}
     assert whole.shape == (19, *[sizes[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):

@@ -34,9 +34,16 @@ def _atanh(terms):
     return [1 / (2 * k + 1) for k in range(terms, -1, -1)]
 
 
+def _exponent(builder, tile, x):
+    mantissa, bias = {32: (23, 127), 64: (52, 1023)}[tile.dtype.bitwidth]
+    biased = builder.lshr(builder.bitcast(x, tile.whole), constant(tile.whole, mantissa))
+    return builder.sitofp(builder.sub(biased, constant(tile.whole, bias)), tile.vector)
+
+
 _exp_near_0 = _polynomial({32: _taylor(7), 64: _taylor(13)})  # for |x| <= log(2)/2
 _atanh_series = _polynomial({32: _atanh(6), 64: _atanh(15)})  # atanh(s)/s in s², for s <= 1/3
 _exp2 = elementwise(_power_of_two, 1)  # 2**x for whole x
+_log2_below = elementwise(_exponent, 1)  # the whole part of log2(x), for normal x > 0
 
 
 @inline
@@ -59,3 +66,13 @@ def softplus(x):
     e = exp(0 - size(x))
     s = e / (2 + e)
     return where(x < 0, 0, x) + 2 * s * _atanh_series(s * s)
+
+
+@inline
+def log(x):
+    """log(x) for 1 <= x < 1e38, to an absolute error of a few ulp of 1; what is not finite stays so."""
+    n = _log2_below(x / 0.75)  # so that what is left of x lies between 3/4 and 3/2, and n is 0 near x = 1
+    rest = x * _exp2(0 - n)
+    s = (rest - 1) / (rest + 1)
+    value = fma(n, 0.6931471805599453, 2 * s * _atanh_series(s * s))
+    return where(x < 1e38, value, x)

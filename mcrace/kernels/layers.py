@@ -1,139 +1,207 @@
-"""Any number of ReLU layers and of outputs, networks in lanes: activations are stored, samples come in chunks.
+"""Layers in tiles, forward and backward, plain or normalised, networks in lanes.
 
-Layouts, with L lanes: parameters P [group, parameter, L], layer after layer, each [unit, input] in rows; samples X
-[sample, input] or [group, sample, input, L]; labels y [sample, output] or [group, sample, output, L].  Every size is
-padded with zeros to a multiple of `TILE`; what is padded stays 0 and adds nothing.
+Matrices are W [unit, input], activations [unit, sample], samples [input, sample]; slopes are those of -L.  Every number
+is summed over inputs, units and samples in order, whatever the tiles and the chunks of samples.
 """
 
 from __future__ import annotations
 
 from mcrace.compiled import compiled
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.marks import note
-from mcrace.kernels.one_layer import LOGISTIC, TILE, samples_of
-from mcrace.kernels.tiles import dot, fma, gate, inline, lane_bits, lanes_on, load, own, part, product, store, where, zeros
+from mcrace.kernels.normalisation import TILT, measure, normalise, pull_back
+from mcrace.kernels.one_layer import LOGISTIC, TILE
+from mcrace.kernels.tiles import add_product, dot, gate, inline, load, product, store, sweep, where, zeros
 
 
 @inline
-def layer(W, below, above):
-    """above = relu(W below)"""
+def _eights(body, count, carry, args):
+    """carry = body(start, size, carry, args) over 0..count, a multiple of four, in eights and then a four: for single rows,
+    whose few sums would else wait for each other."""
+    for k in range(0, count - 7, 8):
+        carry = body(k, 8, carry, args)
+    if count % 8:
+        carry = body(count - 4, 4, carry, args)
+    return carry
+
+
+# ------------------------------------------------------------------------------------------------- forward
+
+
+@compiled
+def plain_layer(W, bias, below, above, gates, biased, skips):
+    """above = relu(W below + bias); `gates` are noted where something is added to `above` afterwards."""
     for n in range(0, above.cols, TILE):
         for i in range(0, above.rows, TILE):
             h = product(W, i, TILE, below, n, TILE)
+            if biased:
+                h = h + load(bias, i, 0, TILE, 1)
+            if skips:
+                store(gates, i, n, gate(h))
             store(above, i, n, where(gate(h), h, 0))
 
 
-@inline
-def head(V, above, y, share, loss, r, total):
-    """Residuals r = -dl/df, times share, of the outputs V above; returns total plus the loss of these samples."""
+@compiled
+def normalised_layer(W, bias, gain, shift, rate, below, above, gates, units, scale, rough, norm, m, biased, skips):
+    """above = relu(γu + β), u = (h - mean h)/σ_eff over the first m units; W and bias have no mean over them."""
     for n in range(0, above.cols, TILE):
-        for i in range(0, V.rows, TILE):
-            z, label = product(V, i, TILE, above, n, TILE), load(y, i, n, TILE, TILE)
-            if loss == LOGISTIC:
-                total = dot(share * softplus(0 - label * z), label * label, total)
-                store(r, i, n, share * (label / (1 + exp(label * z))))
-            else:
-                total = dot(0.5 * (label - z), share * (label - z), total)
-                store(r, i, n, share * (label - z))
+        square = zeros(W, 1, TILE)
+        for i in range(0, above.rows, TILE):
+            h = product(W, i, TILE, below, n, TILE)
+            if biased:
+                h = h + load(bias, i, 0, TILE, 1)
+            square = dot(h, h, square)
+            store(units, i, n, h)
+        inverse = measure(units, n, square, rough, rate, norm, m, scale)
+        normalise(units, above, gain, shift, inverse, n)
+        if skips:
+            for i in range(0, above.rows, TILE):
+                store(gates, i, n, gate(load(above, i, n, TILE, TILE)))
+
+
+@compiled
+def add(above, below):
+    """above += below"""
+    for i in range(0, above.rows, TILE):
+        for n in range(0, above.cols, TILE):
+            store(above, i, n, load(above, i, n, TILE, TILE) + load(below, i, n, TILE, TILE))
+
+
+# ------------------------------------------------------------------------------------------------- outputs
+
+
+@inline
+def _outputs(V, bias, above, f, i, rows, n, cols, biased):
+    z = product(V, i, rows, above, n, cols)
+    if biased:
+        z = z + load(bias, i, 0, rows, 1)
+    store(f, i, n, z)
+
+
+@inline
+def _single_output(n, cols, biased, args):
+    V, bias, above, f = args
+    _outputs(V, bias, above, f, 0, 1, n, cols, biased)
+    return biased
+
+
+@compiled
+def outputs(V, bias, above, f, biased):
+    """f = V above + bias"""
+    if V.rows == 1:
+        _eights(_single_output, f.cols, biased, (V, bias, above, f))
+    else:
+        for n in range(0, f.cols, TILE):
+            for i in range(0, V.rows, TILE):
+                _outputs(V, bias, above, f, i, TILE, n, TILE, biased)
+
+
+@inline
+def _residuals(f, y, share, loss, i, rows, n, total):
+    z, label, part = load(f, i, n, rows, TILE), load(y, i, n, rows, TILE), load(share, 0, n, 1, TILE)
+    if loss == LOGISTIC:
+        total = dot(part * softplus(0 - label * z), label * label, total)
+        store(f, i, n, part * (label / (1 + exp(label * z))))
+    else:
+        total = dot(0.5 * (label - z), part * (label - z), total)
+        store(f, i, n, part * (label - z))
     return total
 
 
-@inline
-def slope_below(W, slope, below):
-    """below = Wᵀ slope where below is positive, else 0: activations become slopes in their place."""
-    for n in range(0, below.cols, TILE):
-        for i in range(0, below.rows, TILE):
-            u = product(W.T, i, TILE, slope, n, TILE)
-            store(below, i, n, where(gate(load(below, i, n, TILE, TILE)), u, 0))
+@compiled
+def residuals(f, y, share, loss, total):
+    """Put -dl/df, times the share of each sample, in the place of the outputs; returns total plus the loss.
+
+    The share of a padded sample is 0; the label of a padded output is, too.
+    """
+    for n in range(0, f.cols, TILE):
+        if f.rows == 1:
+            total = _residuals(f, y, share, loss, 0, 1, n, total)
+        else:
+            for i in range(0, f.rows, TILE):
+                total = _residuals(f, y, share, loss, i, TILE, n, total)
+    return total
+
+
+# ------------------------------------------------------------------------------------------------- backward
 
 
 @inline
+def _slope_columns(k, K, i, args):
+    G, slope, below = args
+    add_product(G, slope, i, TILE, below.T, k, K)
+    return i
+
+
+@compiled
+def slope_inputs(G, slope, below):
+    """G += slope belowᵀ, for any number of inputs"""
+    for i in range(0, G.rows, TILE):
+        sweep(_slope_columns, G.cols, i, (G, slope, below))
+
+
+@inline
+def _slope_row(k, K, i, args):
+    G, slope, below = args
+    add_product(G, slope, i, 1, below.T, k, K)
+    return i
+
+
+@compiled
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
-    for k in range(0, G.cols, TILE):
+    if G.rows == 1:
+        _eights(_slope_row, G.cols, 0, (G, slope, below))
+    else:
         for i in range(0, G.rows, TILE):
-            store(G, i, k, load(G, i, k, TILE, TILE) + product(slope, i, TILE, below.T, k, TILE))
+            for k in range(0, G.cols, TILE):
+                add_product(G, slope, i, TILE, below.T, k, TILE)
 
 
 @compiled
-def offsets(widths, samples):
-    """Where each layer's weights start among the parameters, and its activations among those of a chunk of samples."""
-    weights, units = [0] * len(widths), [0] * len(widths)
-    for l in range(1, len(widths)):
-        weights[l] = weights[l - 1] + (widths[l] * widths[l - 1])
-        units[l] = units[l - 1] + widths[l] * samples
-    return weights, units
+def slope_bias(G, slope):
+    """G += slope, summed over samples"""
+    for i in range(G.rows):
+        total = load(G, i, 0, 1, 1)
+        for n in range(0, slope.cols, TILE):
+            total = dot(load(slope, i, n, 1, TILE), 1, total)
+        store(G, i, 0, total)
 
 
 @inline
-def gradient(P, first, G, X, y, start, samples, widths, A, share, loss, total):
-    """Add to G the descent direction on `samples` samples from `start` on; returns total plus their loss.
-
-    The group's parameters start at P[first]; widths are those of the inputs, the hidden layers, and the outputs.
-    """
-    last = len(widths) - 1
-    weights, units = offsets(widths, samples)
-    x, target = part(X, start, samples), part(y, start, samples)
-    layer(own(P, first, widths[1], widths[0]), x.T, own(A, 0, widths[1], samples))
-    for l in range(2, last):
-        below, above = own(A, units[l - 2], widths[l - 1], samples), own(A, units[l - 1], widths[l], samples)
-        layer(own(P, first + weights[l - 1], widths[l], widths[l - 1]), below, above)
-    top, r = own(A, units[last - 2], widths[last - 1], samples), own(A, units[last - 1], widths[last], samples)
-    total = head(own(P, first + weights[last - 1], widths[last], widths[last - 1]), top, target.T, share, loss, r, total)
-    for l in range(last, 1, -1):
-        slope, below = own(A, units[l - 1], widths[l], samples), own(A, units[l - 2], widths[l - 1], samples)
-        slope_weights(own(G, weights[l - 1], widths[l], widths[l - 1]), slope, below)
-        slope_below(own(P, first + weights[l - 1], widths[l], widths[l - 1]), slope, below)
-    slope_weights(own(G, 0, widths[1], widths[0]), own(A, 0, widths[1], samples), x.T)
-    return total
-
-
-@inline
-def descend(P, U, G, g, size, eta, decay, momentum, plain, alive):
-    """One step along G, for the networks that are alive."""
-    weights, slope = own(P, g * size, size, 1), own(G, 0, size, 1)
-    still = lanes_on(weights, alive)
-    for p in range(0, size, TILE):
-        w, d = load(weights, p, 0, TILE, 1), load(slope, p, 0, TILE, 1)
-        if plain:
-            store(weights, p, 0, where(still, fma(eta, d, w), w))
-        else:
-            ball = own(U, g * size, size, 1)
-            u = load(ball, p, 0, TILE, 1)
-            velocity = fma(momentum, u, fma(eta, d, (0 - eta * decay) * w))
-            store(ball, p, 0, where(still, velocity, u))
-            store(weights, p, 0, where(still, w + velocity, w))
+def _opened(W, slope, below, gates, rest, i, n, skips, skipped):
+    """A tile of the slope at z, from the slope at the h above; see `slope_plain`."""
+    u = product(W.T, i, TILE, slope, n, TILE)
+    on = gate(load(below, i, n, TILE, TILE))
+    if skipped:
+        u = u + load(rest, i, n, TILE, TILE)
+    if skips:
+        on = load(gates, i, n, TILE, TILE)
+        store(rest, i, n, u)
+    return where(on, u, 0)
 
 
 @compiled
-def train(P, U, G, A, X, y, samples, chunk, widths, etas, method, marks, first, look):
-    """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
+def slope_plain(W, slope, below, gates, rest, skips, skipped):
+    """The slope at a plain layer's h takes the place of its activations `below`, from the slope at the h above.
 
-    Parameters
-    ----------
-    P, U : parameters [group, parameter, L] and their velocities (no groups for plain descent); changed in place.
-    G, A : room for a gradient [parameter, L] and for the activations of a chunk [unit and sample, L].
-    X, y : samples and labels, padded; `samples` of them are real.
-    chunk : samples that are taken at once, a multiple of `TILE`.
-    widths : int64 array of the padded sizes of inputs, hidden layers, and outputs.
-    etas, method, marks, first, look : as for `mcrace.kernels.one_layer.train`.
+    `rest` has the slope at what these activations are added to (`skipped`), and gets the slope at what is added to them
+    (`skips`).
     """
-    groups, size, lanes = P.shape
-    room, share = -(-samples // TILE) * TILE, 1 / samples
-    for g in range(groups):
-        x, target = samples_of(X, g, room, widths[0]), samples_of(y, g, room, widths[-1])
-        for t in range(len(etas) + look):
-            if marks.alive[g] == 0:
-                break
-            G[:] = 0
-            total = zeros(own(G, 0, size, 1), 1, 1)
-            for start in range(0, room, chunk):
-                total = gradient(P, g * size, G, x, target, start, min(chunk, room - start), widths, A, share,
-                                 method.loss, total)
-            if marks.any:
-                hit = lane_bits(total <= load(own(marks.nearest, 0, groups, 1), g, 0, 1, 1))
-                if hit or first + t >= marks.due[g]:
-                    store(own(marks.now, 0, 1, 1), 0, 0, total)
-                    note(marks, g, first + t, P[g].reshape(size, 1, lanes), P[g][:0].reshape(0, 1, lanes))
-            if t < len(etas):
-                descend(P, U, G, g, size, etas[t], method.decay, method.momentum, method.plain, marks.alive[g])
+    for n in range(0, below.cols, TILE):
+        for i in range(0, below.rows, TILE):
+            store(below, i, n, _opened(W, slope, below, gates, rest, i, n, skips, skipped))
+
+
+@compiled
+def slope_normalised(W, slope, below, gates, rest, skips, skipped, units, scale, gain, g_gain, g_shift, g_rate, norm, m):
+    """As `slope_plain` for a normalised layer of m units; adds to the slopes of γ, β and λ."""
+    for n in range(0, below.cols, TILE):
+        pulled = zeros(below, 1, TILE)
+        for i in range(0, below.rows, TILE):
+            u, unit = _opened(W, slope, below, gates, rest, i, n, skips, skipped), load(units, i, n, TILE, TILE)
+            pulled = dot(load(gain, i, 0, TILE, 1) * u, unit, pulled)
+            store(g_gain, i, 0, dot(u, unit, load(g_gain, i, 0, TILE, 1)))
+            store(g_shift, i, 0, dot(u, 1, load(g_shift, i, 0, TILE, 1)))
+            store(below, i, n, u)
+        store(g_rate, 0, 0, dot(0 - pulled, load(scale, TILT, n, 1, TILE), load(g_rate, 0, 0, 1, 1)))
+        pull_back(below, units, gain, scale, pulled, n, norm, m)

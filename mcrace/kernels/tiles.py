@@ -393,3 +393,12 @@ def product(A, i, rows, B, j, cols):
     for k in range(A.cols):
         c = fma(load(A, i, k, rows, 1), load(B, k, j, 1, cols), c)
     return c
+
+
+@inline
+def add_product(C, A, i, rows, B, j, cols):
+    """C[i:i+rows, j:j+cols] += A[i:i+rows] @ B[:, j:j+cols], summed in order."""
+    c = load(C, i, j, rows, cols)
+    for k in range(A.cols):
+        c = fma(load(A, i, k, rows, 1), load(B, k, j, 1, cols), c)
+    store(C, i, j, c)

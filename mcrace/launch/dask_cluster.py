@@ -184,7 +184,7 @@ class _Window:
 
     def submit(self, shard: Shard, attempt: int = 0) -> None:
         """Send a shard."""
-        key = f"{shard.identity[:12]}-{shard.first}-{shard.stop}-{attempt}"
+        key = f"{shard.cell}-{shard.identity[:12]}-{shard.first}-{shard.stop}-{attempt}"  # cells may be alike
         future = self.client.submit(run_shard, shard, self.directory, pure=False, key=key)
         self.futures[key] = shard, future
         future.add_done_callback(self.done.put)

@@ -5,9 +5,25 @@ time grid (``"loss"``) or at a state (``"norm_product@onset"``); see `Snapshot` 
 network over all its recording times, and leaves one value at its end (``"unlocking_time"``); see `Path`.
 """
 
-from mcrace.observe import alignment, capacity, extremal, laws, neurons, outputs, regimes, span, unlocking
+from mcrace.observe import (
+           alignment,
+           capacity,
+           depth,
+           extremal,
+           laws,
+           layer_paths,
+           neurons,
+           normalised,
+           outputs,
+           regimes,
+           robustness,
+           span,
+           unlocking,
+)
 from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
-from mcrace.observe.snapshot import Snapshot
+from mcrace.observe.layered import LayeredSnapshot
+from mcrace.observe.snapshot import Moment, Snapshot
 
-__all__ = ["OBSERVABLES", "Observable", "Path", "Snapshot", "alignment", "capacity", "extremal", "laws", "neurons",
-           "observable", "outputs", "path", "regimes", "span", "unlocking"]
+__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity", "depth",
+           "extremal", "laws", "layer_paths", "neurons", "normalised", "observable", "outputs", "path", "regimes",
+           "robustness", "span", "unlocking"]

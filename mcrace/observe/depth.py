@@ -12,9 +12,10 @@ from mcrace.observe.alignment import held_by_fewest
 from mcrace.observe.base import observable
 from mcrace.observe.clusters import alignment_between, clusters_of, tree_of
 from mcrace.observe.hidden import Hidden, hidden_layers, stable_ranks, stacked
+from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.products import products_of
 from mcrace.observe.reduction import JOINTLY, outputs_kept, stack_of
-from mcrace.observe.snapshot import LayeredSnapshot, losses_of, summed
+from mcrace.observe.snapshot import losses_of, summed
 
 LAYER, NEURONS = ("layer",), ("layer", "neuron")
 
@@ -22,7 +23,7 @@ LAYER, NEURONS = ("layer",), ("layer", "neuron")
 def hidden_of(state: LayeredSnapshot) -> list[Hidden]:
     """The hidden layers of networks at a moment; they are kept with it."""
     if "hidden" not in vars(state):
-        weights, rates = (state.layers.parts(arrays) for arrays in (state.weights, state.gradients))
+        weights, rates = (state.layers.parts(arrays) for arrays in (state.weights, state.slopes))
         vars(state)["hidden"] = hidden_layers(weights.matrices, weights.biases, rates.matrices, rates.biases)
     return vars(state)["hidden"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mcrace.observe.base import Carry, Path, path
 from mcrace.observe.depth import LAYER, NEURONS, of_neurons
-from mcrace.observe.snapshot import LayeredSnapshot
+from mcrace.observe.layered import LayeredSnapshot
 
 
 def clock_rates(state: LayeredSnapshot) -> np.ndarray:

@@ -14,6 +14,7 @@ from mcrace.kernels import Samples, networks
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
+from mcrace.tasks.corruption import CONDITIONS, Condition
 
 if TYPE_CHECKING:
     from mcrace.study import Config
@@ -53,6 +54,11 @@ def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     return np.logaddexp(0, -y * f)
 
 
+def residuals_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
+    """r = -dl/df of each sample, for outputs and labels [..., sample]."""
+    return y - f if loss == "mse" else y / (1 + np.exp(y * f))
+
+
 def shuffled_labels(y: np.ndarray, entropy: int, seeds: np.ndarray, shared: bool) -> np.ndarray:
     """Labels [network, sample(, output)], or [sample(, output)] where they are shared, shuffled by the stream (entropy,
     labels, network).
@@ -73,7 +79,7 @@ class Origin:
     seeds : int64 array [network]
     X : float64 array [network, sample, input], or [sample, input] where they are shared
     start : callable returning the weights at the start
-    test : callable returning test samples X and labels y, as those of the task
+    test : callable returning test samples X and labels y, as those of the task; or, given one, under a `Condition`
     """
 
     config: Config
@@ -81,7 +87,7 @@ class Origin:
     seeds: np.ndarray
     X: np.ndarray
     start: Callable[[], tuple[np.ndarray, ...]]
-    test: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    test: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None
 
 
 class Moment:
@@ -102,6 +108,20 @@ class Moment:
     def outputs(self) -> np.ndarray:
         """f, of the shape of y."""
         raise NotImplementedError
+
+    @property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """-∂L/∂weights, as the weights."""
+        raise NotImplementedError
+
+    @property
+    def uncertainties(self) -> list[np.ndarray]:
+        """1/σ_eff² of each normalised layer [network, sample]."""
+        return []
+
+    def normalised_by(self, kind: str) -> Self:
+        """The same weights behind another normalisation, by its `network.norm.kind`."""
+        raise TypeError("these networks are not normalised")
 
     @property
     def movable(self) -> np.ndarray:
@@ -130,9 +150,25 @@ class Moment:
     @cached_property
     def test(self) -> Self:
         """The same networks on their test samples."""
+        return self._tested()
+
+    def under(self, condition: Condition) -> Self:
+        """The same networks on their test samples under a condition."""
+        return self._tested(condition)
+
+    def _tested(self, *condition: Condition) -> Self:
         if self.origin.test is None:
             raise TypeError("networks without a task have no test samples")
-        return self.on(*self.origin.test())
+        return self.on(*self.origin.test(*condition))
+
+    @cached_property
+    def corrupted_outputs(self) -> np.ndarray:
+        """f on the test samples under each of `CONDITIONS` [network, corruption, severity, sample]."""
+        return self.under_each(lambda state: state.outputs)
+
+    def under_each(self, measure: Callable[[Self], np.ndarray]) -> np.ndarray:
+        """What a measure [network, ...] gives under each of `CONDITIONS`: array [network, corruption, severity, ...]."""
+        return np.stack([np.stack([measure(self.under(c)) for c in row], axis=1) for row in CONDITIONS], axis=1)
 
     @cached_property
     def shuffled_labels(self) -> np.ndarray:
@@ -226,6 +262,12 @@ class Snapshot(Moment):
     def drift(self) -> np.ndarray:
         """D [network, neuron, input] (THEORY.md, Notation)."""
         return self._with_drift[1]
+
+    @cached_property
+    def slopes(self) -> tuple[np.ndarray, ...]:
+        """v D and w.D."""
+        along = np.cumsum(self.W * self.drift, axis=2)[:, :, -1]
+        return self.v[:, :, None] * self.drift, along
 
     @cached_property
     def norms(self) -> np.ndarray:

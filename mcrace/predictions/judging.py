@@ -38,7 +38,7 @@ def cases(
     if not isinstance(results, Results):
         results = open_results(results)
     study = results.study
-    cells = list(results)
+    cells = [cell.remembering() for cell in results]
     for name, table in (study.predictions if predictions is None else predictions).items():
         found, options = with_options(name, table)
         mains = [c for c in cells if c.attributes["role"] == "main" and c.name != options.control

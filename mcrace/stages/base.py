@@ -51,9 +51,12 @@ class Stage(ABC):
     ----------
     observables : tuple of str
         What the training has to record for it, as in ``record.observables``.
+    layered : bool
+        Whether it knows networks of more than one hidden layer and one output.
     """
 
     observables: ClassVar[tuple[str, ...]] = ()
+    layered: ClassVar[bool] = False
 
     @abstractmethod
     def work(self, config: Config) -> float:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mcrace.errors import StudyError
 from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
 from mcrace.tables import Section
+from mcrace.tasks.corruption import CLEAN, Condition, Corruption, Image, corrupted
 from mcrace.tasks.preparation import Preparation, prepare
 
 Pool = dict[str, np.ndarray]
@@ -22,14 +23,17 @@ class Task(Section):
     """The options that every task takes.
 
     A task draws samples for one network from a *pool*: arrays that are prepared once, saved, and read by all workers.
-    Inputs are prepared from the training samples of each network, or of all where they are shared, in the order in which
-    the options stand here: `center_samples`, `center`, `whiten`, `scale` (see `mcrace.tasks.preparation`).
+    What is done to inputs is done in the order in which the options stand here: `corruption` and `permute_inputs` (see
+    `mcrace.tasks.corruption`); then `center_samples`, `center`, `whiten`, `scale`, found from the training samples of each
+    network, or of all where they are shared (see `mcrace.tasks.preparation`).
     """
 
     kind: str
     samples: int = Field(ge=1, le=1_000_000, description="samples of each network")
     test_samples: int = Field(0, ge=0, le=1_000_000, description="samples for tests, none of them trained on")
     fresh: bool = Field(True, description="draw samples anew for each network; false: once, for all")
+    corruption: Corruption | None = Field(None, description="of training samples, test samples, or both; none by default")
+    permute_inputs: bool = Field(False, description="one random order of the inputs, as of the pixels of all images: a control")
     center_samples: bool = Field(False, description="subtract from each sample the mean of its own features")
     center: bool = Field(True, description="subtract the mean of each feature")
     whiten: bool = Field(False, description="second moments 1 along all directions that the samples span (ZCA)")
@@ -42,6 +46,12 @@ class Task(Section):
 
     version: ClassVar[int] = 1
     places: ClassVar[tuple[str, ...]] = ()  # options that say where data lie, and so decide no number
+
+    @model_validator(mode="after")
+    def _corruptible(self) -> Task:
+        if self.corruption and self.corruption.severity and self.image() is None:
+            raise ValueError("severities of a corruption are those of images; other inputs have noise by its sigma")
+        return self
 
     def pool(self) -> Pool:
         """The arrays that samples are drawn from; empty for a task that makes its samples.
@@ -56,6 +66,10 @@ class Task(Section):
     def inputs(self) -> int:
         """Dimension d of the inputs."""
         raise NotImplementedError
+
+    def image(self) -> Image | None:
+        """How the inputs make up an image; None where they are none."""
+        return None
 
     def outputs(self) -> int:
         """Numbers in a label: labels are [sample] where this is 1, else [sample, output]."""
@@ -86,10 +100,11 @@ class Task(Section):
         entropy = entropy if self.data_entropy is None else self.data_entropy
         return self._of_each(networks, self.samples, lambda network: self._training(pool, entropy, network)[:2])
 
-    def test_samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
+    def test_samples_of(self, pool: Pool, entropy: int, networks: np.ndarray, condition: Condition | None = None) -> Drawn:
         """Test samples and labels of some networks, float64, prepared with what was found from their training samples.
 
-        No sample is among those that the network trains on.  Labels are the true ones, also under `permute_labels`.
+        No sample is among those that the network trains on.  Labels are the true ones, also under `permute_labels`.  Under a
+        condition the same samples are corrupted; by default as `corruption` says.
 
         Returns
         -------
@@ -108,7 +123,8 @@ class Task(Section):
         def test(network: int) -> Drawn:
             *_, preparation = self._training(pool, entropy, network)
             X, y = self.draw_test(pool, Stream(entropy, "data", network))
-            return preparation(X), y
+            own = self._condition_of("test") if condition is None else condition
+            return preparation(self._seen(X, own, Stream(entropy, "test corruption", network))), y
 
         return self._of_each(networks, self.test_samples, test)
 
@@ -132,8 +148,18 @@ class Task(Section):
         X, y = self.draw(pool, Stream(entropy, "data", network))
         if self.permute_labels:
             y = y[Stream(entropy, "labels", network).permutation(len(y))]
+        X = self._seen(X, self._condition_of("train"), Stream(entropy, "corruption", network))
         X, preparation = prepare(X, self.center_samples, self.center, self.whiten, self.scale)
         return X, y, preparation
+
+    def _condition_of(self, samples: str) -> Condition:
+        corruption = self.corruption
+        return corruption.condition if corruption and corruption.of in (samples, "both") else CLEAN
+
+    def _seen(self, X: np.ndarray, condition: Condition, stream: Stream) -> np.ndarray:
+        """Raw inputs [sample, input] as they come to be prepared."""
+        X = corrupted(X, condition, self.image(), stream)
+        return X[:, stream.other("pixels", SHARED).permutation(X.shape[1])] if self.permute_inputs else X
 
 
 TASKS: Registry[type[Task]] = Registry("task", "mcrace.tasks")

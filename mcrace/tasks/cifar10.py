@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from mcrace.errors import StudyError
 from mcrace.tasks.base import Pool, task
+from mcrace.tasks.corruption import Image
 from mcrace.tasks.from_file import FromFile, content_digest
 
 RECORD = 3073
@@ -66,6 +67,9 @@ class Cifar10(FromFile):
 
     def inputs(self) -> int:
         return RECORD - 1
+
+    def image(self) -> Image:
+        return Image(32, 32, channels=3, planes=True)
 
     def look(self) -> dict[str, Any]:
         return {"digest": self._read()[0]}

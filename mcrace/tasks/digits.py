@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from mcrace.errors import StudyError
 from mcrace.tasks.base import Pool, task
+from mcrace.tasks.corruption import Image
 from mcrace.tasks.from_pool import FromPool
 
 
@@ -32,6 +33,9 @@ class Digits(FromPool):
 
     def inputs(self) -> int:
         return 64
+
+    def image(self) -> Image:
+        return Image(8, 8, white=16.0)
 
     def pool(self) -> Pool:
         try:

@@ -11,6 +11,7 @@ from mcrace.compiled import compiled
 from mcrace.errors import StudyError
 from mcrace.seeds import Stream
 from mcrace.tasks.base import Drawn, Pool, Task, task
+from mcrace.tasks.corruption import Image
 
 PHOTOGRAPHS = ("china", "flower")
 HEIGHT, WIDTH = 427, 640
@@ -39,6 +40,9 @@ class Patches(Task):
 
     def inputs(self) -> int:
         return 3 * self.size**2
+
+    def image(self) -> Image:
+        return Image(self.size, self.size, channels=3)
 
     def pool(self) -> Pool:
         try:

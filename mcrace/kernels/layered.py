@@ -1,0 +1,297 @@
+"""Networks of any number of ReLU layers and outputs in lanes: passes over chunks of samples, descent, and evaluation.
+
+Layouts, with L lanes: parameters P [group, parameter, L] and workspace R [row and sample, L] by a `Plan`; samples X
+[sample, input] or [group, sample, input, L]; labels y [sample, output] or [group, sample, output, L]; `rough`, E of the
+input, [group or 1, sample, L].  Samples are padded to a multiple of `TILE`; their share in the loss is then 0, for a
+network with biases or shifts has outputs at them.  A padded unit stays 0, and takes no part in a mean.
+"""
+
+from __future__ import annotations
+
+from mcrace.compiled import compiled
+from mcrace.kernels.architecture import NONE, RATES
+from mcrace.kernels.layers import (
+    add,
+    normalised_layer,
+    outputs,
+    plain_layer,
+    residuals,
+    slope_bias,
+    slope_inputs,
+    slope_normalised,
+    slope_plain,
+    slope_weights,
+)
+from mcrace.kernels.marks import note
+from mcrace.kernels.normalisation import centre
+from mcrace.kernels.one_layer import TILE, samples_of
+from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, part, shared, store, where, zeros
+
+
+@inline
+def _weights(P, at, plan, l):
+    return own(P, at + plan.weights[l], plan.widths[l + 1], plan.widths[l])
+
+
+@inline
+def _activations(R, plan, l, samples):
+    return own(R, plan.activations[l] * samples, plan.widths[l + 1], samples)
+
+
+@inline
+def _units(R, plan, l, samples):
+    """The normalised units of a layer, and four numbers a sample."""
+    units = own(R, plan.normals[l] * samples, plan.widths[l + 1], samples)
+    return units, own(R, plan.scales[l] * samples, 4, samples)
+
+
+@inline
+def _hidden(P, at, plan, norm, l, below, rough, R, gates, samples):
+    """The activations of a hidden layer."""
+    W, above = _weights(P, at, plan, l), _activations(R, plan, l, samples)
+    bias = own(P, at + plan.biases[l], W.rows, 1)
+    on, skips = own(gates, plan.activations[l] * samples, W.rows, samples), plan.skips[l]
+    if norm.kind == NONE:
+        plain_layer(W, bias, below, above, on, plan.bias, skips)
+    else:
+        gain, shift = own(P, at + plan.gains[l], W.rows, 1), own(P, at + plan.shifts[l], W.rows, 1)
+        rate = load(own(P, at + plan.rates, len(plan.units), 1), l, 0, 1, 1)
+        units, scale = _units(R, plan, l, samples)
+        normalised_layer(W, bias, gain, shift, rate, below, above, on, units, scale, rough, norm, plan.units[l], plan.bias,
+                         skips)
+    if skips:
+        add(above, below)
+
+
+@inline
+def forward(P, at, plan, norm, x, rough, R, gates, samples):
+    """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
+    last = len(plan.units)
+    _hidden(P, at, plan, norm, 0, x.T, rough, R, gates, samples)
+    for l in range(1, last):
+        _hidden(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), rough, R, gates, samples)
+    V, f = _weights(P, at, plan, last), _activations(R, plan, last, samples)
+    outputs(V, own(P, at + plan.biases[last], V.rows, 1), _activations(R, plan, last - 1, samples), f, plan.bias)
+
+
+@inline
+def backward(P, at, plan, norm, x, G, R, gates, samples):
+    """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
+    last = len(plan.units)
+    for l in range(last, 0, -1):
+        slope, below = _activations(R, plan, l, samples), _activations(R, plan, l - 1, samples)
+        slope_weights(_weights(G, 0, plan, l), slope, below)
+        if plan.bias:
+            slope_bias(own(G, plan.biases[l], slope.rows, 1), slope)
+        on = own(gates, plan.activations[l - 1] * samples, below.rows, samples)
+        rest = own(R, plan.kept * samples, below.rows, samples)
+        skips, skipped = plan.skips[l - 1], l < last and plan.skips[min(l, last - 1)]
+        W = _weights(P, at, plan, l)
+        if norm.kind == NONE:
+            slope_plain(W, slope, below, on, rest, skips, skipped)
+        else:
+            units, scale = _units(R, plan, l - 1, samples)
+            gain, g_gain = own(P, at + plan.gains[l - 1], below.rows, 1), own(G, plan.gains[l - 1], below.rows, 1)
+            g_shift, g_rate = own(G, plan.shifts[l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
+            slope_normalised(W, slope, below, on, rest, skips, skipped, units, scale, gain, g_gain, g_shift, g_rate, norm,
+                             plan.units[l - 1])
+    slope = _activations(R, plan, 0, samples)
+    slope_inputs(_weights(G, 0, plan, 0), slope, x.T)
+    if plan.bias:
+        slope_bias(own(G, plan.biases[0], slope.rows, 1), slope)
+
+
+@inline
+def _copy(source, target):
+    for p in range(source.rows):
+        store(target, p, 0, load(source, p, 0, 1, 1))
+
+
+@inline
+def _clear(target):
+    for p in range(target.rows):
+        store(target, p, 0, zeros(target, 1, 1))
+
+
+@compiled
+def centre_layers(P, plan):
+    """Take the mean over its units out of each hidden layer of a group, the first of P."""
+    for l in range(len(plan.units)):
+        centre(_weights(P, 0, plan, l), plan.units[l])
+        if plan.bias:
+            centre(own(P, plan.biases[l], plan.widths[l + 1], 1), plan.units[l])
+
+
+@inline
+def _source(P, g, C, plan, norm):
+    """Where the parameters of a group are read, and from which entry on: in C, centred, where they have to be."""
+    source, at = P, g * plan.size
+    if norm.kind != NONE:
+        _copy(own(P, at, plan.size, 1), own(C, 0, plan.size, 1))
+        centre_layers(C, plan)
+        source, at = C, 0
+    return source, at
+
+
+@compiled
+def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, back):
+    """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters."""
+    source, at = _source(P, g, C, plan, norm)
+    _clear(own(G, 0, plan.size, 1))
+    total = zeros(own(G, 0, 1, 1), 1, 1)
+    for start in range(0, x.rows, chunk):
+        samples = min(chunk, x.rows - start)
+        few = part(x, start, samples)
+        forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
+        f = _activations(R, plan, len(plan.units), samples)
+        total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, total)
+        if back:
+            backward(source, at, plan, norm, few, G, R, gates, samples)
+    if back and norm.kind != NONE:
+        centre_layers(G, plan)
+    return total
+
+
+@inline
+def _descend(P, U, G, g, plan, eta, method, alive):
+    """One step along G, for the networks that are alive; only W_1, ..., V decay."""
+    size = plan.size
+    weights, slope = own(P, g * size, size, 1), own(G, 0, size, 1)
+    still = lanes_on(weights, alive)
+    for kind in range(len(plan.moving)):
+        decay = method.decay if kind == 0 else 0 * method.decay
+        for p in range(plan.moving[kind, 0], plan.moving[kind, 1], TILE):
+            w, d = load(weights, p, 0, TILE, 1), load(slope, p, 0, TILE, 1)
+            if method.plain:
+                store(weights, p, 0, where(still, fma(eta, d, w), w))
+            else:
+                ball = own(U, g * size, size, 1)
+                u = load(ball, p, 0, TILE, 1)
+                velocity = fma(method.momentum, u, fma(eta, d, (0 - eta * decay) * w))
+                store(ball, p, 0, where(still, velocity, u))
+                store(weights, p, 0, where(still, w + velocity, w))
+    if plan.trained_rates:
+        for l in range(len(plan.units)):
+            rate = load(weights, plan.rates + l, 0, 1, 1)
+            inside = where(rate < RATES[0], RATES[0], where(rate > RATES[1], RATES[1], rate))
+            store(weights, plan.rates + l, 0, where(still, inside, rate))
+
+
+@inline
+def _watch(marks, g, step, total, P):
+    """Test the marks of group g against its loss."""
+    hit = lane_bits(total <= load(own(marks.nearest, 0, len(marks.nearest), 1), g, 0, 1, 1))
+    if hit or step >= marks.due[g]:
+        store(own(marks.now, 0, 1, 1), 0, 0, total)
+        size, lanes = P.shape[1:]
+        note(marks, g, step, P[g].reshape(size, 1, lanes), P[g][:0].reshape(0, 1, lanes))
+
+
+@compiled
+def train(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm, etas, method, marks, first, look):
+    """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
+
+    Parameters
+    ----------
+    P, U : parameters [group, parameter, L] and their velocities (no groups for plain descent); changed in place.
+    C, G : room for the centred parameters and for the slopes of one group [1, parameter, L].
+    R, gates : room for a chunk of samples [row and sample, L], and for its gates [row and sample].
+    X, y, rough : samples, labels, and E of the input, padded.
+    share : [sample] what each sample counts in the loss, 0 where it is padded.
+    chunk : samples that are taken at once, a multiple of `TILE`; it changes no bit.
+    plan, norm : `mcrace.kernels.architecture.Plan` and `NormOf`
+    etas, method, marks, first, look : as for `mcrace.kernels.one_layer.train`.
+    """
+    room = len(share)
+    shares = shared(share, 0, room, 1)
+    for g in range(len(P)):
+        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        E = own(rough, g % len(rough) * room, room, 1)
+        for t in range(len(etas) + look):
+            if marks.alive[g] == 0:
+                break
+            total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True)
+            if marks.any:
+                _watch(marks, g, first + t, total, P)
+            if t < len(etas):
+                _descend(P, U, G, g, plan, etas[t], method, marks.alive[g])
+
+
+@compiled
+def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm, etas, method, marks, first, look,
+                     orders, all_X, all_y, batch_X, batch_y, batch_rough, batch_share):
+    """As `train`, on minibatches; the marks are tested against the loss of all samples.
+
+    Parameters
+    ----------
+    orders : int32 array [group, step, sample, lane]
+        The samples of each minibatch, as many for all lanes, the rest -1.
+    all_X, all_y : X and y with all their dimensions, [group or 1, sample, input or output, lane or 1].
+    batch_X, batch_y, batch_rough, batch_share : room for a minibatch.
+    """
+    room, few = len(share), len(batch_share)
+    shares, few_shares = shared(share, 0, room, 1), shared(batch_share, 0, few, 1)
+    few_x, few_y = own(batch_X, 0, few, plan.widths[0]), own(batch_y, 0, few, plan.widths[-1])
+    few_E = own(batch_rough, 0, few, 1)
+    for g in range(len(P)):
+        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        E = own(rough, g % len(rough) * room, room, 1)
+        for t in range(len(etas) + look):
+            if marks.alive[g] == 0:
+                break
+            if marks.any:
+                total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, False)
+                _watch(marks, g, first + t, total, P)
+            if t < len(etas):
+                order = orders[g, t]
+                take(all_X[g % len(all_X)], order, batch_X)
+                take(all_y[g % len(all_y)], order, batch_y)
+                take(rough[g % len(rough)].reshape(-1, 1, rough.shape[2]), order, batch_rough)
+                count = (order[:, 0] >= 0).sum()
+                batch_share[:count], batch_share[count:] = 1 / count, 0
+                slopes(P, g, C, plan, norm, few_x, few_y, few_E, few_shares, R, gates, G, chunk, method.loss, True)
+                _descend(P, U, G, g, plan, etas[t], method, marks.alive[g])
+
+
+@compiled
+def take(array, order, out):
+    """out[s, :, lane] = array[order[s, lane], :, lane], and 0 where the order has -1; array [sample, col, lane or 1]."""
+    own_lanes = array.shape[2] > 1
+    for s in range(order.shape[0]):
+        for lane in range(order.shape[1]):
+            n, from_lane = order[s, lane], lane if own_lanes else 0
+            for k in range(out.shape[1]):
+                out[s, k, lane] = array[n, k, from_lane] if n >= 0 else 0
+
+
+@compiled
+def evaluate(P, C, G, R, gates, X, y, rough, share, plan, norm, loss, back, outputs, hidden, opened, scales, found):
+    """What there is to know of every group at its parameters P, by the arithmetic of training.
+
+    Parameters
+    ----------
+    P, C, G, R, gates, X, y, rough, share, plan, norm : as for `train`, with room for all samples at once.
+    back : bool
+        Whether the slopes of -L are wanted.
+    outputs, hidden, opened, scales, found : arrays to fill, with a first axis for the groups
+        f [row and sample, L], activations [row and sample, L], gates of added layers [row and sample], the numbers of the
+        normalisation [row and sample, L], and the slopes [parameter, L]; those without a group are left out.
+    """
+    room, last = len(share), len(plan.units)
+    top, units, numbers = plan.activations[last] * room, plan.normals[0] * room, plan.scales[0] * room
+    shares = shared(share, 0, room, 1)
+    for g in range(len(P)):
+        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        E = own(rough, g % len(rough) * room, room, 1)
+        source, at = _source(P, g, C, plan, norm)
+        forward(source, at, plan, norm, x, E.T, R, gates, room)
+        outputs[g] = R[top:units]
+        if len(hidden):
+            hidden[g], opened[g], scales[g] = R[:top], gates, R[numbers : plan.kept * room]
+        if back:
+            residuals(_activations(R, plan, last, room), target.T, shares.T, loss, zeros(shares, 1, 1))
+            _clear(own(G, 0, plan.size, 1))
+            backward(source, at, plan, norm, x, G, R, gates, room)
+            if norm.kind != NONE:
+                centre_layers(G, plan)
+            found[g] = G[0]
