@@ -280,8 +280,12 @@ def becomes(verdict: Verdict, in_one_layer: Entry | None = None) -> str:
     effect, at_least = effect_of(verdict)
     if not at_least > 0:
         return "fails"
-    whole = effect_of(in_one_layer.verdict)[0] if in_one_layer else np.nan
-    return f"weakens to {effect / whole:.0%} of one layer's effect" if whole > 0 else "weakens"
+    if in_one_layer is None:
+        return "holds in part"
+    whole = effect_of(in_one_layer.verdict)[0]
+    if effect >= whole:
+        return "in part, as in one layer"
+    return f"weakens to {effect / whole:.0%} of one layer's effect"
 
 
 def effect_of(verdict: Verdict) -> tuple[float, float]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 OF_LAYER = re.compile(r", layer (\d+) of \d+$")
 # What the note of a verdict on a claim begins with.
-WORDS = ("holds in the control, too", "holds", "carries over", "weakens", "fails", "left open")
+WORDS = ("holds in the control, too", "holds in part", "holds", "carries over", "in part, as in one layer", "weakens", "fails",
+         "left open")
 GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the scales of one layer
 LAZY = "0.5"
 

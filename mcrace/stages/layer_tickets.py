@@ -72,6 +72,7 @@ class LayerTickets(Stage):
     norm product at the start, or random ones.
     """
 
+    layered = True
     observables = (*(f"layer_{name}@start" for name in AT_START), "zero_loss@start", f"layer_norm_product@{END}",
                    f"layer_merge_curve@{END}")
 
