@@ -51,19 +51,19 @@ for task in dict.fromkeys(e.task for e in table):
 # supported; dashed the margin, grey the control.
 
 # %%
-CLAIMS = {"partial rank correlation of score and a_T": "racing: partial rank\ncorrelation of score and a_T",
-          "gain of alignment A": "gain of alignment A", "K_merge, ratio main/control": "K_merge/K_merge(lazy)",
-          "stable rank, ratio main/control": "stable rank/that of lazy",
-          "tickets among the winners": "tickets among the winners"}
+CLAIMS = {"partial rank correlation of score and a_T": "racing: partial rank correlation",
+          "gain of alignment A": "gain of alignment A", "K_merge, ratio main/control": "K_merge over that of lazy",
+          "stable rank, ratio main/control": "stable rank over that of lazy",
+          "tickets among the winners": "share of tickets that win"}
 tasks = list(dict.fromkeys(e.task for e in table))
-figure = Figure(figsize=(3.1 * len(CLAIMS), 2.6 * len(tasks) + 0.6), layout="constrained")
+figure = Figure(figsize=(3.2 * len(CLAIMS), 3 * len(tasks) + 0.5), layout="constrained")
 for row, task in zip(figure.subplots(len(tasks), len(CLAIMS), squeeze=False), tasks):
     for axes, (claim, label) in zip(row, CLAIMS.items()):
         found = [e for e in table if (e.task, e.claim) == (task, claim)]
         points, lazy = points_of(found)
         draw_layers(points, lazy, found[0].verdict.margin, axes)
-        axes.set_ylabel(f"{label}, pure number")
-        axes.set_title(f"{task} (n = {networks_of(points)} a point)", fontsize=9)
+        axes.set_ylabel(f"{label},\npure number")
+        axes.set_title(f"{task} (n = {networks_of(points)} a point)", fontsize="medium")
 handles, labels = axes.get_legend_handles_labels()
 figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
 figure.savefig(PICTURE, dpi=130)

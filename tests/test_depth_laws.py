@@ -1,4 +1,4 @@
-"""depth-transfer on small real networks of one to three hidden layers: what THEORY.md says holds, and what must fail does."""
+"""depth-transfer on small real networks of one and of three hidden layers: what THEORY.md says holds, and what must fail does."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.laws
 STUDY = """
 [study]
 name = "depths"
-seeds = 40
+seeds = 32
 entropy = {entropy}
 [task]
 kind = "gaussian"
@@ -29,10 +29,10 @@ until = {{ loss_drop = 0.905 }}
 [record]
 times = {{ count = 48 }}
 [sweep.zip]
-"network.hidden" = [[16], [16], [16, 16], [16, 16], [16, 16, 16], [16, 16, 16]]
-"network.init.scale" = [0.03, 1.0, 0.05, 1.0, 0.15, 1.0]
-"network.init.subtract_start" = [false, true, false, true, false, true]
-"training.step_size" = [0.2, 0.05, 0.2, 0.05, 0.2, 0.05]
+"network.hidden" = [[16], [16], [16, 16, 16], [16, 16, 16]]
+"network.init.scale" = [0.03, 1.0, 0.15, 1.0]
+"network.init.subtract_start" = [false, true, false, true]
+"training.step_size" = [0.2, 0.05, 0.2, 0.05]
 [predictions]
 depth-transfer = {{ }}
 """
@@ -87,7 +87,7 @@ def test_one_layer_is_what_the_observables_of_one_layer_say(found):
     """Depth 1 goes through the same observables; what the others say of the same networks is in them, too."""
     results, _ = found[0]
     cell = next(c for c in results if len(c.config["network"]["hidden"]) == 1 and c.attributes["role"] == "main")
-    assert cell.at("layer_norm_product", "start").shape == (40, 1, 16)
+    assert cell.at("layer_norm_product", "start").shape == (32, 1, 16)
     assert np.isfinite(cell["layer_clock_score"]).all()
 
 

@@ -134,7 +134,8 @@ class Hidden:
     @property
     def score(self) -> np.ndarray:
         """cos∠(w_in, w_in') [network, neuron]; NaN where w_in does not move."""
-        return self.along_in / (np.sqrt(self.squares_in) * self.speeds_in)
+        with np.errstate(invalid="ignore"):
+            return self.along_in / (np.sqrt(self.squares_in) * self.speeds_in)
 
     @property
     def balancedness(self) -> np.ndarray:

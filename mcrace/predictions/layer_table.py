@@ -126,7 +126,8 @@ def draw_layers(points: Sequence[Point], lazy: Sequence[Point], margin: Margin, 
         some = [p for p in points if p.scale == scale]
         at = [places[p.depth, p.layer] + ASIDE * (k - (len(scales) - 1) / 2) for p in some]
         axes.vlines(at, [p.low for p in some], [p.high for p in some], color=colour, linewidth=1.2)
-        axes.scatter(at, [p.middle for p in some], s=18, edgecolors=colour, label=f"scale {scale:g}",
+        axes.plot([], [], "o", color=colour, markersize=4, label=f"scale {scale:g}")
+        axes.scatter(at, [p.middle for p in some], s=18, edgecolors=colour,
                      facecolors=[colour if p.filled else "none" for p in some], zorder=3)
     grey = [p for p in lazy if (p.depth, p.layer) in places]
     if grey:
@@ -136,7 +137,7 @@ def draw_layers(points: Sequence[Point], lazy: Sequence[Point], margin: Margin, 
         if np.isfinite(end):
             axes.axhline(end, color=INK, linestyle="--", linewidth=0.8)
     axes.set_xticks([at for at, _ in ticks], [label for _, label in ticks])
-    axes.set(xlabel="hidden layers of the network; its first layer left, its last one right")
+    axes.set(xlabel="hidden layers, each from first to last", xlim=(-0.7, max(places.values(), default=0) + 0.7))
 
 
 def networks_of(points: Sequence[Point]) -> str:
