@@ -1,4 +1,4 @@
-"""depth-transfer on small real networks of one and of three hidden layers: what THEORY.md says holds, and what must fail does."""
+"""depth-transfer on small real networks of one and of three hidden layers: what THEORY.md says holds, and the rest fails."""
 
 import numpy as np
 import pytest

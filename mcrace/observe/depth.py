@@ -68,7 +68,7 @@ def _balancedness(state: LayeredSnapshot) -> np.ndarray:
 
 
 def _largest(values: list[np.ndarray]) -> np.ndarray:
-    return np.stack([np.nanmax(v, axis=1) for v in values], axis=1)
+    return np.stack([v.max(axis=1) for v in values], axis=1)
 
 
 @observable("layer_imbalance", LAYER, networks="layered")

@@ -8,16 +8,17 @@ import numpy as np
 
 from mcrace.initial import Weights, initial_weights
 from mcrace.observe.capacity import fewest_kept
-from mcrace.recording import Recorder
+from mcrace.recording import LEVELS, Recorder
 from mcrace.schedule import times_at
 from mcrace.seeds import Stream
 from mcrace.stages.base import Stage, Trained, stage
 from mcrace.store import Variable
-from mcrace.study import Config, recording_steps
+from mcrace.study import Config, Until, recording_steps
 from mcrace.training import train
 
 END = "level=0.1"
 LEAST, MOST = 4, 16  # neurons of a ticket in a layer
+TO_ONSET = 0.7  # of the steps of a run: a guess
 VARIANTS = ("winners", "handicap", "a0", "random")
 AT_START = ("norm_product", "input_norm", "score", "active")
 
@@ -67,7 +68,7 @@ def packed(weights: Weights, chosen: list[np.ndarray], biases: bool) -> Weights:
 
 @stage("layer-tickets")
 class LayerTickets(Stage):
-    """Parts of each network are trained again from their own initial weights, with the same step and as many steps: of every
+    """Parts of each network are trained again from their own initial weights, with the same step, up to the onset: of every
     hidden layer max(4, K_merge) neurons, 16 at most, the winners, or those of highest handicap (|w_out| + |w_in| score)²/4 or
     norm product at the start, or random ones.
     """
@@ -77,24 +78,22 @@ class LayerTickets(Stage):
                    f"layer_merge_curve@{END}")
 
     def work(self, config: Config) -> float:
-        return len(VARIANTS) * min(1.0, (MOST / max(config.network.hidden)) ** (1 if len(config.network.hidden) == 1 else 2))
+        m = max(config.network.hidden)
+        return TO_ONSET * len(VARIANTS) * (min(MOST, m) / m) ** min(2, len(config.network.hidden))
 
     def run(self, trained: Trained) -> dict[str, Variable]:
         size, tickets = _tickets(trained)
         shape = (len(trained.seeds), len(VARIANTS))
-        time, loss = np.full(shape, np.nan), np.full(shape, np.nan)
+        time = np.full(shape, np.nan)
         for k, name in enumerate(VARIANTS):
             record = _train_again(trained, tickets[name])
             step = record.state_step[:, record.states.index("onset")]
             time[:, k] = np.where(step >= 0, times_at(trained.config.training, step), np.nan)
-            loss[:, k] = record.at["loss"][:, record.states.index("final")]
-        each = ("seed", "layer_ticket")
-        told = "{}, by layer ticket: " + ", ".join(VARIANTS)
+        told = "time of the first step with L ≤ 0.99 L_0 of each layer ticket trained alone; NaN: never"
         return {"layer_ticket": Variable(("layer_ticket",), np.array(VARIANTS, object)),
                 "layer_ticket_size": Variable(("seed", "layer"), size, {"description": "neurons of a ticket", "units": "1"}),
-                "layer_ticket_onset_time": Variable(each, time, {
-                    "description": told.format("time of the first step with L ≤ 0.99 L_0"), "units": "sum of step sizes"}),
-                "layer_ticket_final_loss": Variable(each, loss, {"description": told.format("loss at its end"), "units": "1"})}
+                "layer_ticket_onset_time": Variable(("seed", "layer_ticket"), time,
+                                                    {"description": told, "units": "sum of step sizes"})}
 
 
 def _tickets(trained: Trained) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
@@ -127,8 +126,8 @@ def _train_again(trained: Trained, chosen: list[np.ndarray]) -> Recorder:
         places = np.searchsorted(trained.seeds, seeds)
         return packed(weights, [c[places] for c in chosen], config.network.bias)
 
-    training = config.training.model_copy(update={"initial_velocity": 0.0})
-    record = config.record.model_copy(update={"observables": ("loss@final",), "weights": "none"})
+    training = config.training.model_copy(update={"initial_velocity": 0.0, "until": Until(loss_drop=1 - LEVELS["onset"])})
+    record = config.record.model_copy(update={"observables": (), "weights": "none"})
     network = config.network.model_copy(update={"hidden": tuple(c.shape[1] for c in chosen)})
     return train(replace(config, network=network, training=training, record=record), trained.pool, trained.entropy,
                  trained.seeds, recording_steps(config.record.times, training.steps), trained.batch, beginning)
