@@ -29,14 +29,14 @@ def complete(study: Study) -> Study:
     wanted = list(_wanted(study, mistakes))
     if mistakes:
         raise StudyError(listed(mistakes))
-    controls = {options.control for _, options in wanted if options.control}
+    controls = {name for _, options in wanted for name in options.controls}
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
     stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
-    _check_tests(study, observables)
+    _check_observables(study, observables)
     _check_layers(study, observables, stages)
-    halved = {o.control for need, (_, o) in zip(needs, wanted) if need.control_half_step}
+    halved = {name for need, (_, o) in zip(needs, wanted) if need.control_half_step for name in o.controls}
     cells = [_recording(c, observables, stages) for c in study.cells]
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
@@ -48,18 +48,18 @@ def complete(study: Study) -> Study:
 def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Options]]:
     """The predictions with their options; whatever does not exist is added to the mistakes."""
     names = [c.name for c in study.cells]
-    controls = set()
+    controls: set[str] = set()
     for name, table in study.predictions.items():
         try:
             prediction, options = with_options(name, table)
         except StudyError as error:
             mistakes.append(str(error))
             continue
-        if options.control and options.control not in names:
-            mistakes.append(f"predictions.{name}.control: no cell {options.control!r}: {nearest(options.control, names)}")
+        mistakes += [f"predictions.{name}.{key}: no cell {cell!r}: {nearest(cell, names)}" for key, cell in options
+                     if cell in options.controls and cell not in names]
         mistakes += [f"predictions.{name}.cells: no cell {cell!r}: {nearest(cell, names)}" for cell in options.cells
                      if cell not in names]
-        controls.add(options.control)
+        controls |= set(options.controls)
         yield prediction, options
     if study.predictions and controls >= set(names):
         mistakes.append(f"predictions: {', '.join(names)} is a control, so no cell is left to be judged")
@@ -74,18 +74,24 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
             mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
 
 
-def _check_tests(study: Study, observables: tuple[str, ...]) -> None:
-    """Whether there are test samples, or images, where they are looked at; told of the first such observable of each cell."""
+def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
+    """Whether observables mean something in the cells, and have what they look at; told of the first of each cell."""
     mistakes = []
     for cell in study.cells:
-        asked = (*cell.config.record.observables, *observables)
-        of_tests = [o for o in asked if OBSERVABLES[o.partition("@")[0]].tests]
-        if of_tests and not cell.config.task.test_samples:
-            mistakes.append(f"task.test_samples: is 0 in cell {cell.name}, but {of_tests[0]!r} needs test samples")
-        of_images = [o for o in asked if OBSERVABLES[o.partition("@")[0]].images]
-        if of_images and cell.config.task.image() is None:
-            mistakes.append(f"task.kind: {cell.config.task.kind!r} has no images to corrupt in cell {cell.name}, but "
-                            f"{of_images[0]!r} needs them")
+        asked, config = (*cell.config.record.observables, *observables), cell.config
+        for lacking, attribute, sentence in (
+            (not config.task.test_samples, "tests", "task.test_samples: is 0 in cell {cell}, but {name!r} needs test samples"),
+            (config.task.image() is None, "images", "task.kind: {kind!r} has no images to corrupt in cell {cell}, but {name!r} "
+                                                    "needs them"),
+            (config.network.activation != "relu", "relu", "network.activation: is {activation!r} in cell {cell}, but "
+                                                          "{name!r} means something for ReLU neurons only"),
+            (config.training.gradient == "population", "samples", "training.gradient: is 'population' in cell {cell}, but "
+                                                                  "{name!r} is about samples that are learnt from"),
+        ):
+            of_this = [o for o in asked if lacking and getattr(OBSERVABLES[o.partition("@")[0]], attribute)]
+            if of_this:
+                mistakes.append(sentence.format(cell=cell.name, name=of_this[0], activation=config.network.activation,
+                                                kind=config.task.kind))
     if mistakes:
         raise StudyError(listed(mistakes))
 

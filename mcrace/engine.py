@@ -285,7 +285,7 @@ def warm_up(study: Study) -> None:
     seen = set()
     for cell in study.cells:
         config = cell.config
-        task = config.task.model_copy(update={"samples": 4})
+        task = config.task.few()
         batch = config.training.batch and min(config.training.batch, 4)  # kernels have room for no more than the samples
         training = config.training.model_copy(update={"steps": 2, "batch": batch})
         record = config.record.model_copy(update={"times": (0, 1, 2)})

@@ -19,7 +19,7 @@ from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
 from mcrace.stages import STAGES
-from mcrace.study import Cell, Config, Study, recording_steps
+from mcrace.study import Cell, Config, Study, Training, recording_steps
 from mcrace.tasks import TASKS
 
 ENGINE = 1  # raised whenever the bits of any network change
@@ -62,11 +62,21 @@ def identity(config: Config, entropy: int) -> str:
 
 
 def flops_per_step(config: Config) -> float:
-    """Nominal work of a step of one network, 4Nmd + 6Nm + 4md (PERFORMANCE.md), and 6N for each weight of later layers."""
+    """Nominal work of a step of one network (PERFORMANCE.md): 4Nmd + 6Nm + 4md for each gradient, and 6N for each weight of
+    later layers.
+    """
     N, d, hidden = config.task.samples, config.task.inputs(), config.network.hidden
     later = sum(a * b for a, b in pairwise((*hidden, config.task.outputs()))) - hidden[-1]
     norm = 0 if config.network.norm is None else NORM_FLOPS * N * sum(hidden)
-    return 4.0 * N * hidden[0] * d + 6 * N * (hidden[-1] + later) + 4 * hidden[0] * d + norm
+    once = 4.0 * N * hidden[0] * d + 6 * N * (hidden[-1] + later) + 4 * hidden[0] * d + norm
+    return once * gradients_per_step(config.training)
+
+
+def gradients_per_step(training: Training) -> int:
+    """How often a step takes the gradient; of an adaptive method a guess: two steps of the pair."""
+    if training.method == "flow":
+        return 2 ** (training.halvings + 1) - training.halvings - 1
+    return 13 if training.method == "adaptive" else 1
 
 
 def bytes_per_network(config: Config) -> int:

@@ -29,6 +29,9 @@ class Status(IntEnum):
     STOPPED = 1
     DIVERGED = 2
     DEAD = 3
+    TOLERANCE = 4
+    EVALUATIONS = 5
+    CHATTER = 6
 
     @property
     def text(self) -> str:
@@ -36,11 +39,17 @@ class Status(IntEnum):
         return STATUS_TEXT[self]
 
 
+GAVE_UP = (Status.TOLERANCE, Status.EVALUATIONS, Status.CHATTER)  # in the order of the kernels' reasons, from 1 on
 STATUS_TEXT = {
     Status.STEPS: "took all its steps; if it should have reached `until`, raise training.steps",
     Status.STOPPED: "reached training.until",
     Status.DIVERGED: "weights became infinite or NaN; lower training.step_size",
     Status.DEAD: "no neuron was on at any sample at the start, so nothing can move",
+    Status.TOLERANCE: "the adaptive method found no step that is short enough; raise training.rtol and training.atol",
+    Status.EVALUATIONS: "the adaptive method took training.evaluations gradients within one step_size; raise them, raise "
+                        "training.rtol, or lower training.step_size",
+    Status.CHATTER: "gates switched back and forth within a step_size, which no adaptive step resolves; train to where it "
+                    'begins (training.until), or with method = "flow"',
 }
 
 
@@ -82,10 +91,20 @@ def level_of(state: str) -> float | None:
     return LEVELS.get(state)
 
 
+def clock_of(state: str) -> float | None:
+    """The clock τ that defines a state, if one does.
+
+    >>> clock_of("tau=1.5"), clock_of("onset")
+    (1.5, None)
+    """
+    return float(state.removeprefix("tau=")) if state.startswith("tau=") else None
+
+
 def _place(state: str) -> float:
-    fixed = {"start": 0.0, "tau=1": 0.1, "final": 2.0}
-    level = level_of(state)
-    return fixed[state] if level is None else 2.0 - level if level < 1 else 1.0
+    clock, level = clock_of(state), level_of(state)
+    if clock is not None:
+        return clock / 1000  # which is less than 1
+    return {"start": 0.0, "final": 2.0}[state] if level is None else 2.0 - level if level < 1 else 1.0
 
 
 class Recorder:

@@ -23,6 +23,7 @@ from mcrace.engine import Reporter
 from mcrace.estimate import Estimate, queue_jobs
 from mcrace.launch.scripts import clock
 from mcrace.predictions import Verdict
+from mcrace.recording import GAVE_UP
 from mcrace.repeat import Agreement, Verification
 from mcrace.results import Results
 from mcrace.store import Variable
@@ -151,11 +152,13 @@ def show_conclusions(verdicts: list[Verdict]) -> None:
 def show_cells(results: Results) -> None:
     """How the networks of each cell ended."""
     table = Table(title=f"{results.study.name}: networks", title_justify="left")
-    for name in ("cell", "role", "networks", "stopped", "took all steps", "diverged", "dead", "median steps"):
+    gave_up = any(np.isin(cell["status"], GAVE_UP).any() for cell in results)
+    columns = ("stopped", "took all steps", "diverged", "dead", *(["gave up"] if gave_up else []))
+    for name in ("cell", "role", "networks", *columns, "median steps"):
         table.add_column(name, justify="left" if name in ("cell", "role") else "right")
     for cell in results:
         status, steps = cell["status"], cell["stop_step"]
-        counts = [int((status == code).sum()) for code in (1, 0, 2, 3)]
+        counts = [int(np.isin(status, codes).sum()) for codes in ([1], [0], [2], [3], *([GAVE_UP] if gave_up else []))]
         table.add_row(cell.name, cell.attributes["role"], f"{len(status):,}", *(f"{n:,}" for n in counts),
                       f"{np.median(steps):,.0f}")
     console.print(table)

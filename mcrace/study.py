@@ -14,13 +14,17 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from mcrace.errors import StudyError, nearest
+from mcrace.kernels.activations import Activation
 from mcrace.mistakes import MAX_COUNTED, collect, listed, validated
 from mcrace.rewriting import added, replaced
 from mcrace.sweep import plain_name, variations
 from mcrace.tables import Section
 from mcrace.tasks import TASKS, Files, FromFile, Task
 
-STATE = re.compile(r"start|tau=1|onset|final|level=0\.[0-9]{1,6}")
+PARAMETERS = {"leak": "leaky-relu", "sharpness": "softplus"}  # what an activation needs
+FLOWS = ("flow", "adaptive")
+OPTIONS = {"halvings": "flow", "rtol": "adaptive", "atol": "adaptive", "evaluations": "adaptive"}  # of a method
+STATE = re.compile(r"start|tau=(?!0(?:\.0*)?$)[0-9]{1,3}(?:\.[0-9]{1,6})?|onset|final|level=0\.[0-9]{1,6}")
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
@@ -98,6 +102,9 @@ class Network(Section):
 
     hidden: tuple[int, ...] = Field(min_length=1, max_length=16, description="neurons in each hidden layer, from the first on")
     bias: bool = Field(False, description="a bias for each neuron and output, 0 at the start")
+    activation: Activation = Field("relu", description="of the hidden neurons")
+    leak: float | None = Field(None, gt=-1, lt=1, description="slope of leaky-relu below 0")
+    sharpness: float | None = Field(None, gt=0, le=1e6, description="β of softplus, log(1 + e^{βh})/β, which is relu at β → ∞")
     residual: bool = Field(False, description="add to a hidden layer the one below it, where both have as many neurons")
     norm: Norm | None = None
     init: Init = Init()
@@ -111,6 +118,10 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Network:
+        for name, kind in PARAMETERS.items():
+            if (self.activation == kind) != (getattr(self, name) is not None):
+                raise ValueError(f'activation = "{kind}" needs {name}' if self.activation == kind else
+                                 f'{name} goes with activation = "{kind}"')
         if len(self.hidden) > 1:
             if self.init.paired:
                 raise ValueError("init.paired goes with one hidden layer; init.subtract_start does the same at any depth")
@@ -119,6 +130,11 @@ class Network(Section):
         if self.init.paired and self.hidden[0] % 2:
             raise ValueError("the number of neurons must be even where they come in pairs (init.paired = true)")
         return self
+
+    @property
+    def parameter(self) -> float:
+        """The number that goes with the activation; 0 where there is none."""
+        return self.leak or self.sharpness or 0.0
 
 
 class Until(Section):
@@ -141,16 +157,24 @@ class Training(Section):
     """The [training] table.
 
     heavy-ball: velocity = momentum velocity - step_size gradient; by `friction` γ, momentum = 1 - γ sqrt(step_size),
-    which is w'' = -γ w' - gradient in the time sqrt(step_size) (THEORY.md, balancedness).
+    which is w'' = -γ w' - gradient in the time sqrt(step_size) (THEORY.md, balancedness).  sign: every weight by step_size.
+    flow and adaptive follow the gradient flow itself from one multiple of step_size to the next: by descent with halved steps
+    and extrapolation, or by a 5(4) pair with as many steps as the tolerances ask for (see `mcrace.kernels.integrators`).
     """
 
-    method: Literal["gd", "heavy-ball"] = "gd"
+    method: Literal["gd", "heavy-ball", "sign", "flow", "adaptive"] = "gd"
+    gradient: Literal["samples", "population"] = Field(
+        "samples", description="of the loss on the samples; or on all inputs, in closed form, where the samples are for tests")
     step_size: float = Field(gt=0, le=1e6, description="step of descent")
     schedule: Schedule = Schedule()
     momentum: float | None = Field(None, ge=0, le=1, description="share of the velocity kept at a step")
     friction: float | None = Field(None, ge=0, description="γ of the heavy ball, instead of momentum")
     initial_velocity: float = Field(0.0, ge=0, le=1e6, description="scale of random velocities w', v' at the start")
     weight_decay: float = Field(0.0, ge=0, le=1e6, description="λ of λ(|W|² + |v|²)/2 added to the loss")
+    halvings: int = Field(1, ge=1, le=6, description="how often the flow halves a step; its order is one more")
+    rtol: float = Field(1e-6, ge=1e-13, le=0.1, description="of adaptive: error of a step, relative to each weight")
+    atol: float = Field(1e-9, gt=0, le=1, description="of adaptive: the same, absolute")
+    evaluations: int = Field(10_000, ge=12, le=10**8, description="of adaptive: gradients in a step_size at most")
     batch: int | None = Field(None, ge=1, description="samples in a minibatch; all of them by default")
     steps: int = Field(ge=1, le=10**9, description="steps at most")
     until: Until | None = None
@@ -161,10 +185,23 @@ class Training(Section):
         given = [name for name in ("momentum", "friction") if getattr(self, name) is not None]
         if self.method == "heavy-ball" and len(given) != 1:
             raise ValueError('method = "heavy-ball" needs one of momentum and friction')
-        if self.method == "gd" and (given or self.initial_velocity):
+        if self.method != "heavy-ball" and (given or self.initial_velocity):
             raise ValueError(f'{(given or ["initial_velocity"])[0]} goes with method = "heavy-ball"')
         if not 0 <= self.kept_velocity <= 1:
             raise ValueError(f"friction {self.friction:g} is too large for the step: friction sqrt(step_size) is at most 1")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Training:
+        for name, method in OPTIONS.items():
+            if self.method != method and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f'{name} goes with method = "{method}"')
+        if self.batch and (self.method in ("sign", *FLOWS) or self.gradient == "population"):
+            key = f'method = "{self.method}"' if self.gradient == "samples" else 'gradient = "population"'
+            raise ValueError(f"{key} takes no minibatches (batch)")
+        if self.dtype == "float32" and (self.method == "adaptive" or self.gradient == "population"):
+            key = 'method = "adaptive"' if self.method == "adaptive" else 'gradient = "population"'
+            raise ValueError(f'{key} goes with dtype = "float64"')
         return self
 
     @property
@@ -203,7 +240,7 @@ class Record(Section):
         for item in observables:
             _, at, state = item.partition("@")
             if at and not STATE.fullmatch(state):
-                raise ValueError(f"{item!r}: a state is start, tau=1, onset, level=0.x or final")
+                raise ValueError(f"{item!r}: a state is start, tau=x, onset, level=0.x or final")
         return observables
 
 
@@ -435,8 +472,33 @@ def _resolve(
         own.append('network.init.subtract_start: goes with task.loss = "mse"')
     if training and record and isinstance(record.times, tuple) and record.times[0] > training.steps:
         own.append(f"record.times: the first, {record.times[0]}, lies beyond the last step, {training.steps}")
+    config = None if own else Config(**found)
+    own += _not_built(config) if config else []
     mistakes += [m if m in mistakes else prefix + m for m in own]
-    return None if own else Config(**found)
+    return None if own else config
+
+
+def _not_built(config: Config) -> list[str]:
+    """Combinations of activation, method and gradient that no kernel knows."""
+    network, training, out = config.network, config.training, []
+    special = [key for key, usual in ((f'network.activation = "{network.activation}"', network.activation == "relu"),
+                                      (f'training.method = "{training.method}"', training.method in ("gd", "heavy-ball")),
+                                      ('training.gradient = "population"', training.gradient == "samples")) if not usual]
+    if special and config.layered:
+        out.append(f"{special[0]} goes with one hidden layer and one output, without network.bias, network.residual, "
+                   "network.norm and network.init.subtract_start")
+    if network.activation != "relu" and training.batch:
+        out.append(f"{special[0]} takes no minibatches (training.batch)")
+    if training.gradient == "population":
+        if network.activation != "relu":
+            out.append('training.gradient = "population" goes with network.activation = "relu"')
+        if config.record.stages:
+            out.append('training.gradient = "population" goes without record.stages, which train on samples')
+        try:
+            config.task.population_of(0, np.arange(0))
+        except StudyError as error:
+            out.append(str(error))
+    return out
 
 
 def _with_file(mistakes: list[str], task: Task | None, files: Files) -> Task | None:

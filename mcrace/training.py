@@ -13,12 +13,24 @@ from typing import Any
 import numpy as np
 
 from mcrace.compiled import compiled
+from mcrace.dynamics import dynamics_of, population_of
 from mcrace.initial import Weights, initial_velocities, initial_weights, layers_of
-from mcrace.kernels import NEVER, LayeredNetworks, LayeredSamples, MarkTable, Networks, Samples, networks
+from mcrace.kernels import (
+    NEVER,
+    FieldNetworks,
+    LayeredNetworks,
+    LayeredSamples,
+    MarkTable,
+    Networks,
+    Population,
+    Samples,
+    networks,
+    samples,
+)
 from mcrace.observe import LayeredSnapshot, Moment, Snapshot
 from mcrace.observe.layered import layered_labels, sample_roughness, starting_outputs
 from mcrace.observe.snapshot import Origin, summed
-from mcrace.recording import Recorder, Status, Wanted, level_of
+from mcrace.recording import GAVE_UP, Recorder, Status, Wanted, clock_of, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
 from mcrace.seeds import batches
 from mcrace.study import Config, Training
@@ -186,15 +198,22 @@ def start(group: Group, recorder: Recorder) -> Group:
 def _set_marks(group: Group, states: list[str], snapshot: Moment) -> None:
     """What the kernel watches for: losses of levels, the step of τ = 1, and the stop."""
     until = group.config.training.until
-    zero = zero_output_loss(group.labels, group.config.task.loss)
+    zero = _zero_output_loss(snapshot)
     for j, state in enumerate(states):
         level = level_of(state)
         if state == "final" and until is not None:
             level = 1 - until.loss_drop
         if level is not None:
             group.levels[:, j] = level * zero
-        if state == "tau=1" and isinstance(snapshot, Snapshot):
-            group.at[:, j] = step_of_tau_one(snapshot, group.config.training)
+        clock = clock_of(state)
+        if clock is not None and isinstance(snapshot, Snapshot):
+            group.at[:, j] = steps_of_clock(clock, snapshot, group.config.training)
+
+
+def _zero_output_loss(snapshot: Moment) -> np.ndarray:
+    if snapshot.origin.config.training.gradient == "population":
+        return snapshot.zero_loss
+    return zero_output_loss(snapshot.y, snapshot.loss)
 
 
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
@@ -204,10 +223,10 @@ def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     return np.full(len(y), np.log(2.0) * (y.shape[2] if y.ndim == 3 else 1))
 
 
-def step_of_tau_one(start: Snapshot, training: Training) -> np.ndarray:
-    """First step with t median_a |D_a(0)| >= 1 over active neurons (THEORY.md, Notation) [network]."""
+def steps_of_clock(clock: float, start: Snapshot, training: Training) -> np.ndarray:
+    """First step with t median_a |D_a(0)| >= τ over active neurons (THEORY.md, Notation) [network]."""
     with np.errstate(divide="ignore"):
-        return first_steps_at(training, 1 / _medians(start.drift_norms, start.active), NEVER)
+        return first_steps_at(training, clock / _medians(start.drift_norms, start.active), NEVER)
 
 
 @compiled
@@ -234,7 +253,11 @@ def _samples(group: Group) -> AnySamples:
     if config.layered:
         labels = layered_labels(config, group.y, group.offset)
         return LayeredSamples(layers_of(config), group.X, labels, config.task.loss, group.roughness)
-    return Samples(group.X, group.y, config.task.loss)
+    return samples(group.X, group.y, config.task.loss, dynamics_of(config), _population(group))
+
+
+def _population(group: Group) -> Population | None:
+    return population_of(group.config, group.entropy, group.seeds)
 
 
 def _in_kernel(group: Group, marks: MarkTable) -> Networks | LayeredNetworks:
@@ -247,7 +270,7 @@ def _in_kernel(group: Group, marks: MarkTable) -> Networks | LayeredNetworks:
     (W, v), (U, u) = group.weights, group.velocities
     velocity = (U, u) if len(U) else None
     return networks(W, v, group.X, group.y, config.task.loss, training.dtype, marks, training.weight_decay,
-                    training.kept_velocity, velocity, training.batch is not None)
+                    training.kept_velocity, velocity, training.batch is not None, dynamics_of(config), _population(group))
 
 
 def _record_final(group: Group, recorder: Recorder) -> None:
@@ -297,6 +320,10 @@ class _Flight:
             stop = min(first + at_once, there)
             more = {"orders": self._batches(first, stop)} if self.training.batch else {}
             self.networks.advance(first, step_sizes(self.training, first, stop), look and stop == there, **more)
+        if isinstance(self.networks, FieldNetworks):
+            reasons, steps = self.networks.given_up
+            for reason, status in enumerate(GAVE_UP, 1):
+                self.recorder.end(self.group.rows[reasons == reason], status, steps[reasons == reason])
         bad = self.networks.alive & ~self.networks.finite
         if bad.any():
             self.recorder.end(self.group.rows[bad], Status.DIVERGED, there)

@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import binding
 
 from mcrace import __version__, store
+from mcrace.dynamics import dynamics_of
 from mcrace.errors import VersionError
 from mcrace.kernels import LayeredNetworks, choose
 from mcrace.observe import OBSERVABLES
@@ -100,7 +101,8 @@ def kernel_of(config: Config) -> str:
     if config.layered:
         return LayeredNetworks.kernel
     plain = not (training.weight_decay or training.kept_velocity or training.batch)
-    return choose(config.task.inputs(), config.network.hidden[0], config.task.samples, training.dtype, plain).kernel
+    return choose(config.task.inputs(), config.network.hidden[0], config.task.samples, training.dtype, plain,
+                  dynamics_of(config), training.gradient == "population").kernel
 
 
 def _variables(run: Recorder, seeds: np.ndarray, config: Config) -> dict[str, Variable]:

@@ -258,3 +258,31 @@ def prune_curve(W, v, X, y, kind, rescaled=False):
                 u[np.sign(u) == sign] *= product[living[np.sign(v[living]) == sign]].sum() / product[same].sum()
         losses.append(loss(outputs(W[kept], u, X), y, kind))
     return np.array(losses + losses[-1:] * (len(v) - len(living)))
+
+
+# ------------------------------------------------------------------------------------------------- other activations
+
+
+def activated(h, kind, parameter):
+    """σ(h) and σ'(h)."""
+    if kind == "tanh":
+        return np.tanh(h), 1 / np.cosh(h) ** 2
+    if kind == "softplus":
+        return np.logaddexp(0, parameter * h) / parameter, 1 / (1 + np.exp(-parameter * h))
+    return np.where(h > 0, h, parameter * h), np.where(h > 0, 1.0, parameter)
+
+
+def slopes(W, v, X, y, kind, activation, parameter):
+    """Drifts D_a = (1/N) Σ σ' r x [neuron, input], slopes (1/N) Σ σ r of v [neuron], and the loss."""
+    values, rises = activated(X @ W.T, activation, parameter)
+    f = values @ v
+    r = residual(f, y, kind) / len(y)
+    return (rises * r[:, None]).T @ X, values.T @ r, loss(f, y, kind)
+
+
+def half_plane_mean(w, function):
+    """E[1[w·x > 0] function(e) |x|² e] over x = |x| e ~ N(0, I) in the plane, by 200,000 directions e."""
+    angle = np.arctan2(w[1], w[0]) + np.pi * ((np.arange(200_000) + 0.5) / 200_000 - 0.5)
+    e = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    length = np.sqrt(np.pi / 2) * 3  # E|x|³
+    return length * function(e) @ e / (2 * len(e))

@@ -8,9 +8,10 @@ import naive
 import numpy as np
 import pytest
 
-from mcrace.bench import SHAPES, measure, peers, table
-from mcrace.bench.measure import ETA, Mcrace, Shape, start
+from mcrace.bench import SHAPES, deep_peers, measure, peers, table
+from mcrace.bench.measure import ETA, LayeredShape, Mcrace, Shape, layered_start, start
 from mcrace.errors import McraceError, StudyError
+from mcrace.kernels import Layers, Norm
 
 timing = sys.modules[measure.__module__]  # its name in the package is the function's
 STEPS, LARGE = 5, 0.2
@@ -31,6 +32,25 @@ def test_a_peer_trains_as_the_oracle_does(peer, shape, dtype):
     for got, want, before in zip(training.weights(), zip(*expected), (W, v)):
         assert np.abs(np.array(want) - before).max() > 0.01
         np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("norm", [None, "layernorm"])
+@pytest.mark.parametrize("peer", deep_peers.DEEP_PEERS, ids=lambda peer: peer.library)
+def test_a_layered_peer_trains_as_the_oracle_does(peer, norm):
+    pytest.importorskip(peer.module)
+    shape = LayeredShape(3, (5, 4), 7, norm)
+    weights, X, y = layered_start(shape, 2, "float64")
+    layers = Layers(3, (5, 4), norm=Norm(norm, eps=deep_peers.EPS, trained=("gain", "shift")) if norm else None)
+    training = peer([w.copy() for w in weights], 2, X, y, LARGE)
+    training.run(2)
+    training.run(2)
+    for i in range(2):
+        start_of = dict(zip([name for name in layers.names if not name.startswith("strength")], (w[i] for w in weights)))
+        whole = [start_of.get(name, np.float64(1.0)) for name in layers.names]
+        want = naive.layered_train(layers, whole, X, y[:, None], "mse", [LARGE] * 4)
+        want = [w for name, w in zip(layers.names, want) if name in start_of]
+        for got, w in zip(training.weights(), want, strict=True):
+            np.testing.assert_allclose(got[i], w, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "logistic"}, {"momentum": 0.9, "decay": 1e-3}, {"fresh": True}])

@@ -140,4 +140,5 @@ def test_dimensions_of_the_fixed_datasets_are_as_the_table_says(file):
 def test_the_seal_and_the_states(file):
     assert Path(file.filename).read_bytes()[-46:].startswith(b"mcrace sha256 ") and "46 bytes" in TEXT
     states = file["cells/main/state"].asstr()[()].tolist()
-    assert all(f"`{s}`" in TEXT or s.startswith("level=") for s in states) and "`level=x`" in TEXT
+    assert all(f"`{s}`" in TEXT or s.startswith(("level=", "tau=")) for s in states)
+    assert "`level=x`" in TEXT and "`tau=x`" in TEXT

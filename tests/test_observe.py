@@ -14,6 +14,7 @@ from mcrace.errors import StudyError
 from mcrace.kernels import Samples
 from mcrace.observe import OBSERVABLES, Snapshot, extremal, observable
 from mcrace.observe.snapshot import Origin
+from mcrace.study import Network, Training
 from mcrace.tasks.corruption import Image
 
 MOMENTS = sorted(name for name in OBSERVABLES if not OBSERVABLES[name].path)
@@ -26,13 +27,12 @@ def fewer_starts(monkeypatch):
     monkeypatch.setattr(extremal, "STEPS", 40)
 
 
-def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0):
+def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0, task=None):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
-    training = SimpleNamespace(step_size=0.1, weight_decay=0.0)
-    task = SimpleNamespace(image=lambda: Image(1, X.shape[-1]))
-    network = SimpleNamespace(hidden=W.shape[1:2], norm=None)
-    config, seeds = SimpleNamespace(training=training, task=task, network=network), first + np.arange(len(W))
+    task = task or SimpleNamespace(image=lambda: Image(1, X.shape[-1]))
+    config = SimpleNamespace(training=Training(step_size=0.1, steps=1), network=Network(hidden=(v.shape[1],)), task=task)
+    seeds = first + np.arange(len(W))
     origin = Origin(config, 1, seeds, X, lambda: start or (W, v), lambda *condition: (X, y))
     state = Snapshot(W, v, np.broadcast_to(y, (len(W), y.shape[-1])), samples, loss, origin, zero, zero.astype(float))
     if shuffled is not None:

@@ -326,7 +326,7 @@ def test_studies_in_words():
     assert words.task_in_words({**config["task"], "fresh": False, "permute_labels": True}).endswith(
         "20 samples, the same for all networks; inputs centred and scaled to mean square 1; labels shuffled. Loss: logistic.")
     assert "`" not in words.task_in_words(config["task"])
-    assert words.task_in_words({**config["task"], "kind": "gone"}).startswith("gone (dimension = 5). 20 samples")
+    assert words.task_in_words({**config["task"], "kind": "gone"}).startswith("gone (dimension = 5, labels = odd). 20 samples")
     init = {**config["network"]["init"], "balanced": False, "norms": "equal", "direction": {"kappa": 30.0, "axis": 0}}
     assert words.network_in_words({"hidden": [8], "init": init}) == (
         "One hidden layer of 8 ReLU neurons. At the start weights of equal norm, scale 0.01, directions concentrated round an "

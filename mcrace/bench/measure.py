@@ -11,12 +11,15 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import mcrace.kernels as kernels
+from mcrace.bench import deep_peers
+from mcrace.bench.deep_peers import EPS, DeepPeer
 from mcrace.bench.peers import PEERS, Peer, installed
 from mcrace.errors import McraceError, StudyError, nearest
 from mcrace.kernels.gram import RENEW
@@ -37,7 +40,22 @@ class Shape(NamedTuple):
         return 4 * N * m * d + 6 * N * m + 4 * m * d
 
 
-SHAPES = {
+class LayeredShape(NamedTuple):
+    """A network of several layers, or of normalised ones, and its samples."""
+
+    d: int
+    m: tuple[int, ...]
+    N: int
+    norm: str | None = None
+
+    @property
+    def flops(self) -> int:
+        """Nominal work of a step: the products alone."""
+        below = (self.d, *self.m)
+        return self.N * sum((6 if l else 4) * a * b for l, (a, b) in enumerate(zip(below, (*self.m, 1))))
+
+
+SHAPES: dict[str, Shape | LayeredShape] = {
     "A": Shape(2, 16, 32),
     "B": Shape(10, 50, 100),
     "C": Shape(20, 100, 200),
@@ -45,6 +63,10 @@ SHAPES = {
     "E": Shape(3072, 300, 200),
     "G": Shape(64, 100, 200),
     "P": Shape(13, 97, 199),
+    "F": LayeredShape(20, (64, 64), 200),
+    "f": LayeredShape(20, (16, 16), 200),
+    "BN": LayeredShape(10, (50,), 100, "layernorm"),
+    "CN": LayeredShape(20, (100,), 200, "layernorm"),
 }
 DTYPES = ("float32", "float64")
 GRAM_SHAPES = "E"  # where a peer on the Gram matrix is timed, too
@@ -73,6 +95,36 @@ def start(shape: Shape, networks: int, dtype: str, fresh: bool = False) -> tuple
     W, v = rng.normal(size=(networks, shape.m, shape.d)), rng.normal(size=(networks, shape.m)) / shape.m
     X, y = rng.normal(size=(*own, shape.N, shape.d)) / math.sqrt(shape.d), rng.choice((-1.0, 1.0), (*own, shape.N))
     return tuple(a.astype(dtype) for a in (W, v, X, y))
+
+
+def layered_start(shape: LayeredShape, networks: int, dtype: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Weights (W_1, ..., V, then gains and shifts), X and y to train from."""
+    rng, widths = np.random.default_rng(0), (shape.d, *shape.m, 1)
+    weights = [rng.normal(size=(networks, b, a)) / math.sqrt(a) for a, b in pairwise(widths)]
+    if shape.norm:
+        weights += [np.full((networks, m), value) for m in shape.m for value in (1.0, 0.0)]
+    X, y = rng.normal(size=(shape.N, shape.d)), rng.choice((-1.0, 1.0), shape.N)
+    return [w.astype(dtype) for w in weights], X.astype(dtype), y.astype(dtype)
+
+
+class LayeredMcrace:
+    """The layered kernels of mcrace, with the methods of a peer."""
+
+    def __init__(self, shape: LayeredShape, dtype: str) -> None:
+        weights, X, y = layered_start(shape, 4 * lane_count(np.dtype(dtype)), dtype)
+        norm = kernels.Norm(shape.norm, eps=EPS, trained=("gain", "shift")) if shape.norm else None
+        layers, rate = kernels.Layers(shape.d, shape.m, norm=norm), np.ones(len(weights[0]))
+        if norm:
+            count = len(shape.m) + 1
+            of_norm = [a for l in range(count - 1) for a in (*weights[count + 2 * l : count + 2 * l + 2], rate)]
+            weights = [*weights[:count], *of_norm]
+        self.networks = kernels.LayeredNetworks(weights, X, y[:, None], "mse", dtype, layers=layers)
+        self.taken = 0
+
+    def run(self, steps: int) -> None:
+        """Take steps."""
+        self.networks.advance(self.taken, np.full(steps, ETA))
+        self.taken += steps
 
 
 class Mcrace:
@@ -106,7 +158,7 @@ class Contender:
 
     library: str
     version: str
-    runner: Mcrace | Peer
+    runner: Mcrace | LayeredMcrace | Peer | DeepPeer
     batch: int
     period: int = 1  # steps are timed in multiples of it
     kernel: str | None = None
@@ -133,21 +185,26 @@ class Contender:
         return self.batch * self.steps / self.time()
 
 
-def _batches(shape: Shape, dtype: str) -> Iterator[int]:
+def _batches(shape: Shape | LayeredShape, dtype: str) -> Iterator[int]:
     """Numbers of networks to try."""
-    one = shape.m * max(shape.N, shape.d) * np.dtype(dtype).itemsize
+    one = np.max(shape.m) * max(shape.N, shape.d) * np.dtype(dtype).itemsize
     batch = 1
     while batch <= LARGEST_BATCH and batch * one <= LARGEST_ARRAY:
         yield batch
         batch *= 2
 
 
-def _peer(peer: type[Peer], shape: Shape, dtype: str) -> Contender:
+def _peer(peer: Any, shape: Shape | LayeredShape, dtype: str) -> Contender:
     """A peer with the number of networks at once that suits it best."""
     best, best_speed = None, 0.0
     for batch in _batches(shape, dtype):
-        W, v, X, y = start(shape, batch, dtype)
-        tried = Contender(peer.library, version(peer.module), peer(W, v, X, y, ETA), batch)
+        runner: Peer | DeepPeer
+        if isinstance(shape, LayeredShape):
+            weights, X, y = layered_start(shape, batch, dtype)
+            runner = peer(weights, len(shape.m), X, y, ETA)
+        else:
+            runner = peer(*start(shape, batch, dtype), ETA)
+        tried = Contender(peer.library, version(peer.module), runner, batch)
         speed = max(tried.prepare(TRIAL_SECONDS), tried.speed())
         if speed > best_speed:
             best, best_speed = tried, speed
@@ -165,9 +222,22 @@ def _own(library: str, shape: Shape, dtype: str, **options: Any) -> Contender:
     return Contender(library, version("mcrace"), runner, networks.count, period, networks.kernel)
 
 
+def _layered_contenders(shape: LayeredShape, dtype: str) -> Iterator[Contender]:
+    """All that is timed at a layered shape; with one normalised layer also the same without."""
+    runner = LayeredMcrace(shape, dtype)
+    yield Contender("mcrace", version("mcrace"), runner, runner.networks.count, kernel=runner.networks.kernel)
+    for peer in deep_peers.installed():
+        yield _peer(peer, shape, dtype)
+    if shape.norm and len(shape.m) == 1:
+        yield _own("mcrace plain", Shape(shape.d, shape.m[0], shape.N), dtype)
+
+
 def _contenders(name: str, dtype: str) -> Iterator[Contender]:
     """All that is timed at a shape."""
     shape = SHAPES[name]
+    if isinstance(shape, LayeredShape):
+        yield from _layered_contenders(shape, dtype)
+        return
     yield _own("mcrace", shape, dtype)
     for peer in installed():
         if name in GRAM_SHAPES or not peer.on_gram_matrix:

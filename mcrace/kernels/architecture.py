@@ -11,7 +11,7 @@ where σ_eff comes from the units of the layer at one sample (THEORY.md, normali
     r_layernorm             σ (1 + λE)
     bayesian_r_layernorm    σ exp(α ψ(λE)),  ψ(t) = log(1 + t) - t/(1 + t)
 
-E is the mean variance of three neighbouring units over σ² (see `mcrace.kernels.roughness`), or that of the input.
+E is the mean variance of three neighbouring units over σ² (see `mcrace.tasks.roughness`), or that of the input.
 """
 
 from __future__ import annotations

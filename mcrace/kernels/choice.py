@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcrace.kernels.dynamics import Dynamics, Population
+from mcrace.kernels.field_networks import ActivatedSamples, FieldNetworks, PopulationSamples
 from mcrace.kernels.gram_networks import GramNetworks
-from mcrace.kernels.lane_networks import OneLayerNetworks
+from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.lanes import lane_count
 from mcrace.kernels.marks import MarkTable
 
-Networks = OneLayerNetworks | GramNetworks
+Networks = OneLayerNetworks | GramNetworks | FieldNetworks
+DESCENT = Dynamics()
 
 
-def choose(inputs: int, neurons: int, samples: int, dtype: str, plain: bool) -> type[Networks]:
+def choose(
+    inputs: int, neurons: int, samples: int, dtype: str, plain: bool, dynamics: Dynamics = DESCENT, population: bool = False
+) -> type[Networks]:
     """The kernel for networks of one hidden layer and one output, by its cycles a step (measured: PERFORMANCE.md).
 
     Deeper networks, and those of several outputs, have one kernel: `mcrace.kernels.LayeredNetworks`.
@@ -27,12 +32,18 @@ def choose(inputs: int, neurons: int, samples: int, dtype: str, plain: bool) -> 
     dtype : {"float32", "float64"}
     plain : bool
         Full-batch descent without momentum and decay: all that the Gram form knows.
+    dynamics : Dynamics
+        Where it is not descent of ReLU networks, there is one kernel for all of it.
+    population : bool
+        Whether networks learn from all inputs instead of samples.
 
     Examples
     --------
     >>> choose(10, 50, 100, "float32", True).kernel, choose(3072, 300, 200, "float32", True).kernel
     ('one-layer-lanes', 'one-layer-gram')
     """
+    if population or not dynamics.plain:
+        return FieldNetworks
     lanes = lane_count(np.dtype(dtype))
     blocks, groups = -(-neurons // lanes), -(-samples // (4 if lanes == 16 else 3))
     direct = 2.1 * neurons / lanes * samples * (inputs + 1)
@@ -52,6 +63,8 @@ def networks(
     momentum: float = 0.0,
     velocity: tuple[np.ndarray, np.ndarray] | None = None,
     batches: bool = False,
+    dynamics: Dynamics = DESCENT,
+    population: Population | None = None,
 ) -> Networks:
     """Networks in training, in the kernel that `choose` names.
 
@@ -68,9 +81,26 @@ def networks(
     decay, momentum, velocity : see `OneLayerNetworks`
     batches : bool
         Whether minibatches will be given to `advance`.
+    dynamics : Dynamics
+    population : Population, optional
+        What networks learn from instead of X and y; see `FieldNetworks`.
     """
     marks = marks or MarkTable.none(len(W))
     plain = not (decay or momentum or batches)
-    if choose(W.shape[2], W.shape[1], y.shape[-1], dtype, plain) is GramNetworks:
+    kernel = choose(W.shape[2], W.shape[1], y.shape[-1], dtype, plain, dynamics, population is not None)
+    if kernel is FieldNetworks:
+        return FieldNetworks(W, v, X, y, loss, dtype, marks, decay, momentum, velocity, dynamics, population)
+    if kernel is GramNetworks:
         return GramNetworks(W, v, X, y, loss, dtype, marks)
     return OneLayerNetworks(W, v, X, y, loss, dtype, marks, decay, momentum, velocity)
+
+
+def samples(
+    X: np.ndarray, y: np.ndarray, loss: str, dynamics: Dynamics = DESCENT, population: Population | None = None
+) -> Samples:
+    """Samples on which networks are evaluated, in float64; parameters as for `networks`."""
+    if population is not None:
+        return PopulationSamples(X, y, loss, population)
+    if dynamics.activation != "relu":
+        return ActivatedSamples(X, y, loss, dynamics)
+    return Samples(X, y, loss)

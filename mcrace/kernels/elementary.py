@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mcrace.kernels.tiles import call, constant, elementwise, fma, inline, rint, size, where
+from mcrace.kernels.tiles import call, constant, elementwise, fma, inline, rint, root, size, where
 
 
 def _power_of_two(builder, tile, x):
@@ -38,10 +38,18 @@ def _exponent(builder, tile, x):
     mantissa, bias = {32: (23, 127), 64: (52, 1023)}[tile.dtype.bitwidth]
     biased = builder.lshr(builder.bitcast(x, tile.whole), constant(tile.whole, mantissa))
     return builder.sitofp(builder.sub(biased, constant(tile.whole, bias)), tile.vector)
+def _expm1(terms):
+    return [1 / math.factorial(k + 1) for k in range(terms, -1, -1)]
+
+
+def _arctan(terms):
+    return [(-1) ** k / (2 * k + 1) for k in range(terms, -1, -1)]
 
 
 _exp_near_0 = _polynomial({32: _taylor(7), 64: _taylor(13)})  # for |x| <= log(2)/2
 _atanh_series = _polynomial({32: _atanh(6), 64: _atanh(15)})  # atanh(s)/s in s², for s <= 1/3
+_expm1_series = _polynomial({32: _expm1(6), 64: _expm1(13)})  # (e**x - 1)/x for |x| <= 0.35
+_arctan_series = _polynomial({32: _arctan(5), 64: _arctan(12)})  # arctan(q)/q in q², for q <= tan(π/16)
 _exp2 = elementwise(_power_of_two, 1)  # 2**x for whole x
 _log2_below = elementwise(_exponent, 1)  # the whole part of log2(x), for normal x > 0
 
@@ -76,3 +84,17 @@ def log(x):
     s = (rest - 1) / (rest + 1)
     value = fma(n, 0.6931471805599453, 2 * s * _atanh_series(s * s))
     return where(x < 1e38, value, x)
+def tanh(x):
+    """The hyperbolic tangent, to a few ulp over the whole range: near 0, e**(-2|x|) - 1 by a series of its own."""
+    y = -2.0 * size(x)
+    t = where(y > -0.35, y * _expm1_series(y), exp(y) - 1)
+    t = (0 - t) / (2 + t)
+    return where(x < 0, 0 - t, t)
+
+
+@inline
+def arctan(q):
+    """arctan of 0 <= q <= 1, to a few ulp, from that of a quarter of the angle."""
+    q = q / (1 + root(1 + q * q))
+    q = q / (1 + root(1 + q * q))
+    return 4 * (q * _arctan_series(q * q))

@@ -222,8 +222,8 @@ class _Data(NamedTuple):
         if len(rough) == 1:
             rough = np.broadcast_to(rough, (lane_count(dtype), samples))
         lanes = pack(rough[:, :, None], room, dtype)[:, :, 0]
-        sizes = int(plan.widths[0]), int(plan.widths[-1])
-        return cls(_padded(X, room, sizes[0], dtype), _padded(y, room, sizes[1], dtype), lanes, share)
+        inputs, outputs = int(plan.widths[0]), int(plan.widths[-1])
+        return cls(_padded(X, room, inputs, dtype), _padded(y, room, outputs, dtype), lanes, share)
 
     def with_lanes(self) -> tuple[np.ndarray, np.ndarray]:
         """X and y with all their dimensions, [group or 1, sample, col, lane or 1]."""

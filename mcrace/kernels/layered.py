@@ -12,14 +12,14 @@ from mcrace.compiled import compiled
 from mcrace.kernels.architecture import NONE, RATES
 from mcrace.kernels.layers import (
     add,
+    linear,
     normalised_layer,
-    outputs,
     plain_layer,
     residuals,
+    slope_below,
     slope_bias,
     slope_inputs,
     slope_normalised,
-    slope_plain,
     slope_weights,
 )
 from mcrace.kernels.marks import note
@@ -57,13 +57,13 @@ def _hidden(P, at, plan, norm, l, below, rough, R, gates, samples):
         gain, shift = own(P, at + plan.gains[l], W.rows, 1), own(P, at + plan.shifts[l], W.rows, 1)
         rate = load(own(P, at + plan.rates, len(plan.units), 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
-        normalised_layer(W, bias, gain, shift, rate, below, above, on, units, scale, rough, norm, plan.units[l], plan.bias,
-                         skips)
+        linear(W, bias, below, units, plan.bias)
+        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.units[l], skips)
     if skips:
         add(above, below)
 
 
-@inline
+@compiled
 def forward(P, at, plan, norm, x, rough, R, gates, samples):
     """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
     last = len(plan.units)
@@ -71,10 +71,10 @@ def forward(P, at, plan, norm, x, rough, R, gates, samples):
     for l in range(1, last):
         _hidden(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), rough, R, gates, samples)
     V, f = _weights(P, at, plan, last), _activations(R, plan, last, samples)
-    outputs(V, own(P, at + plan.biases[last], V.rows, 1), _activations(R, plan, last - 1, samples), f, plan.bias)
+    linear(V, own(P, at + plan.biases[last], V.rows, 1), _activations(R, plan, last - 1, samples), f, plan.bias)
 
 
-@inline
+@compiled
 def backward(P, at, plan, norm, x, G, R, gates, samples):
     """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
     last = len(plan.units)
@@ -87,14 +87,12 @@ def backward(P, at, plan, norm, x, G, R, gates, samples):
         rest = own(R, plan.kept * samples, below.rows, samples)
         skips, skipped = plan.skips[l - 1], l < last and plan.skips[min(l, last - 1)]
         W = _weights(P, at, plan, l)
-        if norm.kind == NONE:
-            slope_plain(W, slope, below, on, rest, skips, skipped)
-        else:
+        slope_below(W, slope, below, on, rest, skips, skipped)
+        if norm.kind != NONE:
             units, scale = _units(R, plan, l - 1, samples)
             gain, g_gain = own(P, at + plan.gains[l - 1], below.rows, 1), own(G, plan.gains[l - 1], below.rows, 1)
             g_shift, g_rate = own(G, plan.shifts[l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
-            slope_normalised(W, slope, below, on, rest, skips, skipped, units, scale, gain, g_gain, g_shift, g_rate, norm,
-                             plan.units[l - 1])
+            slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.units[l - 1])
     slope = _activations(R, plan, 0, samples)
     slope_inputs(_weights(G, 0, plan, 0), slope, x.T)
     if plan.bias:

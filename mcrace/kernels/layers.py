@@ -6,7 +6,6 @@ is summed over inputs, units and samples in order, whatever the tiles and the ch
 
 from __future__ import annotations
 
-from mcrace.compiled import compiled
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.normalisation import TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
@@ -27,7 +26,33 @@ def _eights(body, count, carry, args):
 # ------------------------------------------------------------------------------------------------- forward
 
 
-@compiled
+@inline
+def _linear(V, bias, above, f, i, rows, n, cols, biased):
+    z = product(V, i, rows, above, n, cols)
+    if biased:
+        z = z + load(bias, i, 0, rows, 1)
+    store(f, i, n, z)
+
+
+@inline
+def _linear_row(n, cols, biased, args):
+    V, bias, above, f = args
+    _linear(V, bias, above, f, 0, 1, n, cols, biased)
+    return biased
+
+
+@inline
+def linear(V, bias, above, f, biased):
+    """f = V above + bias"""
+    if V.rows == 1:
+        _eights(_linear_row, f.cols, biased, (V, bias, above, f))
+    else:
+        for n in range(0, f.cols, TILE):
+            for i in range(0, V.rows, TILE):
+                _linear(V, bias, above, f, i, TILE, n, TILE, biased)
+
+
+@inline
 def plain_layer(W, bias, below, above, gates, biased, skips):
     """above = relu(W below + bias); `gates` are noted where something is added to `above` afterwards."""
     for n in range(0, above.cols, TILE):
@@ -40,25 +65,21 @@ def plain_layer(W, bias, below, above, gates, biased, skips):
             store(above, i, n, where(gate(h), h, 0))
 
 
-@compiled
-def normalised_layer(W, bias, gain, shift, rate, below, above, gates, units, scale, rough, norm, m, biased, skips):
-    """above = relu(γu + β), u = (h - mean h)/σ_eff over the first m units; W and bias have no mean over them."""
+@inline
+def normalised_layer(units, above, gain, shift, rate, gates, scale, rough, norm, m, skips):
+    """above = relu(γu + β); h, from which the mean over the first m units is gone, becomes u in its place."""
     for n in range(0, above.cols, TILE):
-        square = zeros(W, 1, TILE)
-        for i in range(0, above.rows, TILE):
-            h = product(W, i, TILE, below, n, TILE)
-            if biased:
-                h = h + load(bias, i, 0, TILE, 1)
+        square = zeros(units, 1, TILE)
+        for i in range(m):
+            h = load(units, i, n, 1, TILE)
             square = dot(h, h, square)
-            store(units, i, n, h)
-        inverse = measure(units, n, square, rough, rate, norm, m, scale)
-        normalise(units, above, gain, shift, inverse, n)
+        normalise(units, above, gain, shift, measure(units, n, square, rough, rate, norm, m, scale), n)
         if skips:
             for i in range(0, above.rows, TILE):
                 store(gates, i, n, gate(load(above, i, n, TILE, TILE)))
 
 
-@compiled
+@inline
 def add(above, below):
     """above += below"""
     for i in range(0, above.rows, TILE):
@@ -67,32 +88,6 @@ def add(above, below):
 
 
 # ------------------------------------------------------------------------------------------------- outputs
-
-
-@inline
-def _outputs(V, bias, above, f, i, rows, n, cols, biased):
-    z = product(V, i, rows, above, n, cols)
-    if biased:
-        z = z + load(bias, i, 0, rows, 1)
-    store(f, i, n, z)
-
-
-@inline
-def _single_output(n, cols, biased, args):
-    V, bias, above, f = args
-    _outputs(V, bias, above, f, 0, 1, n, cols, biased)
-    return biased
-
-
-@compiled
-def outputs(V, bias, above, f, biased):
-    """f = V above + bias"""
-    if V.rows == 1:
-        _eights(_single_output, f.cols, biased, (V, bias, above, f))
-    else:
-        for n in range(0, f.cols, TILE):
-            for i in range(0, V.rows, TILE):
-                _outputs(V, bias, above, f, i, TILE, n, TILE, biased)
 
 
 @inline
@@ -107,7 +102,7 @@ def _residuals(f, y, share, loss, i, rows, n, total):
     return total
 
 
-@compiled
+@inline
 def residuals(f, y, share, loss, total):
     """Put -dl/df, times the share of each sample, in the place of the outputs; returns total plus the loss.
 
@@ -132,7 +127,7 @@ def _slope_columns(k, K, i, args):
     return i
 
 
-@compiled
+@inline
 def slope_inputs(G, slope, below):
     """G += slope belowᵀ, for any number of inputs"""
     for i in range(0, G.rows, TILE):
@@ -146,7 +141,7 @@ def _slope_row(k, K, i, args):
     return i
 
 
-@compiled
+@inline
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
     if G.rows == 1:
@@ -157,7 +152,7 @@ def slope_weights(G, slope, below):
                 add_product(G, slope, i, TILE, below.T, k, TILE)
 
 
-@compiled
+@inline
 def slope_bias(G, slope):
     """G += slope, summed over samples"""
     for i in range(G.rows):
@@ -168,40 +163,33 @@ def slope_bias(G, slope):
 
 
 @inline
-def _opened(W, slope, below, gates, rest, i, n, skips, skipped):
-    """A tile of the slope at z, from the slope at the h above; see `slope_plain`."""
-    u = product(W.T, i, TILE, slope, n, TILE)
-    on = gate(load(below, i, n, TILE, TILE))
-    if skipped:
-        u = u + load(rest, i, n, TILE, TILE)
-    if skips:
-        on = load(gates, i, n, TILE, TILE)
-        store(rest, i, n, u)
-    return where(on, u, 0)
-
-
-@compiled
-def slope_plain(W, slope, below, gates, rest, skips, skipped):
-    """The slope at a plain layer's h takes the place of its activations `below`, from the slope at the h above.
+def slope_below(W, slope, below, gates, rest, skips, skipped):
+    """The slope at a layer's z takes the place of its activations `below`, from the slope at the h above.
 
     `rest` has the slope at what these activations are added to (`skipped`), and gets the slope at what is added to them
     (`skips`).
     """
     for n in range(0, below.cols, TILE):
         for i in range(0, below.rows, TILE):
-            store(below, i, n, _opened(W, slope, below, gates, rest, i, n, skips, skipped))
+            u = product(W.T, i, TILE, slope, n, TILE)
+            on = gate(load(below, i, n, TILE, TILE))
+            if skipped:
+                u = u + load(rest, i, n, TILE, TILE)
+            if skips:
+                on = load(gates, i, n, TILE, TILE)
+                store(rest, i, n, u)
+            store(below, i, n, where(on, u, 0))
 
 
-@compiled
-def slope_normalised(W, slope, below, gates, rest, skips, skipped, units, scale, gain, g_gain, g_shift, g_rate, norm, m):
-    """As `slope_plain` for a normalised layer of m units; adds to the slopes of γ, β and λ."""
-    for n in range(0, below.cols, TILE):
-        pulled = zeros(below, 1, TILE)
-        for i in range(0, below.rows, TILE):
-            u, unit = _opened(W, slope, below, gates, rest, i, n, skips, skipped), load(units, i, n, TILE, TILE)
-            pulled = dot(load(gain, i, 0, TILE, 1) * u, unit, pulled)
-            store(g_gain, i, 0, dot(u, unit, load(g_gain, i, 0, TILE, 1)))
-            store(g_shift, i, 0, dot(u, 1, load(g_shift, i, 0, TILE, 1)))
-            store(below, i, n, u)
+@inline
+def slope_normalised(slope, units, scale, gain, g_gain, g_shift, g_rate, norm, m):
+    """The slope at a layer's z becomes that at its h, up to its mean; adds to the slopes of γ, β and λ."""
+    for n in range(0, slope.cols, TILE):
+        pulled = zeros(slope, 1, TILE)
+        for i in range(m):
+            u, unit = load(slope, i, n, 1, TILE), load(units, i, n, 1, TILE)
+            pulled = dot(load(gain, i, 0, 1, 1) * u, unit, pulled)
+            store(g_gain, i, 0, dot(u, unit, load(g_gain, i, 0, 1, 1)))
+            store(g_shift, i, 0, dot(u, 1, load(g_shift, i, 0, 1, 1)))
         store(g_rate, 0, 0, dot(0 - pulled, load(scale, TILT, n, 1, TILE), load(g_rate, 0, 0, 1, 1)))
-        pull_back(below, units, gain, scale, pulled, n, norm, m)
+        pull_back(slope, units, gain, scale, pulled, n, norm, m)

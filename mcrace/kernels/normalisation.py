@@ -117,9 +117,9 @@ def measure(c, n, square, rough, rate, norm, m, scale):
 @inline
 def normalise(units, above, gain, shift, inverse, n):
     """Centred h becomes u in its place, and above = relu(γu + β)."""
-    for i in range(0, above.rows, TILE):
-        u = load(units, i, n, TILE, TILE) * inverse
-        z = fma(load(gain, i, 0, TILE, 1), u, load(shift, i, 0, TILE, 1))
+    for i in range(above.rows):
+        u = load(units, i, n, 1, TILE) * inverse
+        z = fma(load(gain, i, 0, 1, 1), u, load(shift, i, 0, 1, 1))
         store(units, i, n, u)
         store(above, i, n, where(gate(z), z, 0))
 
@@ -131,9 +131,9 @@ def normalise(units, above, gain, shift, inverse, n):
 def pull_back(slope, units, gain, scale, pulled, n, norm, m):
     """-∂L/∂z becomes -∂L/∂c in its place, at samples n:n+TILE; `pulled` is P."""
     inverse, pull = load(scale, INVERSE, n, 1, TILE), pulled * load(scale, PULL, n, 1, TILE)
-    for i in range(0, slope.rows, TILE):
-        p = load(gain, i, 0, TILE, 1) * load(slope, i, n, TILE, TILE)
-        store(slope, i, n, inverse * (p - load(units, i, n, TILE, TILE) * pull))
+    for i in range(m):
+        p = load(gain, i, 0, 1, 1) * load(slope, i, n, 1, TILE)
+        store(slope, i, n, inverse * (p - load(units, i, n, 1, TILE) * pull))
     if norm.on_units:
         bend = inverse * pulled * load(scale, BEND, n, 1, TILE)
         for i in range(m):

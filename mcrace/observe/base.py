@@ -41,6 +41,8 @@ class Path(ABC):
 class Observable:
     """A registered observable: `compute` of a moment, or a `path`; `tests` if it looks at test samples, `images` if it
     corrupts those; `networks` says of which networks it is.
+
+    `relu`: it means something for ReLU neurons only; `samples`: where networks learn from their samples only.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Observable:
     tests: bool = False
     images: bool = False
     networks: Kind = "one-layer"
+    relu: bool = False
+    samples: bool = False
 
     def seen(self, state: Moment) -> Moment:
         """The networks as the observable wants to see them."""
@@ -68,7 +72,7 @@ OBSERVABLES: Registry[Observable] = Registry("observable", "mcrace.observables")
 
 def observable(
     name: str, dims: tuple[str, ...] = (), dtype: type = float, units: str = "1", tests: bool = False, images: bool = False,
-    networks: Kind = "one-layer",
+    networks: Kind = "one-layer", relu: bool = False, samples: bool = False,
 ) -> Callable:
     """Register ``f(state) -> array [network, *dims]`` as an observable.
 
@@ -89,10 +93,14 @@ def observable(
     networks : {"one-layer", "layered", "any"}
         What it is of: networks of one hidden layer and one output, as `Snapshot`; of any depth, as `LayeredSnapshot`, which
         one hidden layer can be seen as, too; or whatever a `Moment` is.
+    relu : bool
+        Whether it means something for ReLU neurons only.
+    samples : bool
+        Whether it means something only where networks learn from their samples, not from the whole population.
     """
 
     def register(compute: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, None, tests, images, networks))
+        OBSERVABLES.add(name)(Observable(name, compute, dims, dtype, units, None, tests, images, networks, relu, samples))
         return compute
 
     return register

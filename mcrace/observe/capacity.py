@@ -107,31 +107,31 @@ def _highest_first(state: Snapshot, i: int, usable: np.ndarray) -> np.ndarray:
     return usable[np.argsort(-state.norm_product[i, usable], kind="stable")]
 
 
-@observable("merge_curve", ("kept",))
+@observable("merge_curve", ("kept",), relu=True, samples=True)
 def _merge_curve(state: Snapshot) -> np.ndarray:
     """Loss of the network merged to K neurons by average linkage, for K = 1 to all."""
     return _merge(state, lambda state, i, usable: usable)
 
 
-@observable("random_merge_curve", ("kept",))
+@observable("random_merge_curve", ("kept",), relu=True, samples=True)
 def _random_merge_curve(state: Snapshot) -> np.ndarray:
     """Loss of the network merged to K neurons by a random partition within sign of the same sizes: a control."""
     return _merge(state, _shuffled_within_sign)
 
 
-@observable("prune_curve", ("kept",))
+@observable("prune_curve", ("kept",), relu=True, samples=True)
 def _prune_curve(state: Snapshot) -> np.ndarray:
     """Loss of the network that keeps the K neurons of highest a, for K = 1 to all."""
     return _prune(state, _highest_first)
 
 
-@observable("prune_curve_rescaled", ("kept",))
+@observable("prune_curve_rescaled", ("kept",), relu=True, samples=True)
 def _prune_curve_rescaled(state: Snapshot) -> np.ndarray:
     """The same with the v that are kept times Σa/Σ_kept a of their sign."""
     return _prune(state, _highest_first, rescaled=True)
 
 
-@observable("random_prune_curve", ("kept",))
+@observable("random_prune_curve", ("kept",), relu=True, samples=True)
 def _random_prune_curve(state: Snapshot) -> np.ndarray:
     """Loss of the network that keeps K random neurons: a control."""
     return _prune(state, _shuffled)

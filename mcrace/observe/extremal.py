@@ -163,19 +163,19 @@ def _shares(state: Snapshot, y: np.ndarray) -> np.ndarray:
     return out
 
 
-@observable("extremal_share")
+@observable("extremal_share", relu=True, samples=True)
 def _extremal_share(state: Snapshot) -> np.ndarray:
     """Share of Σa within 10° of an extremal direction of the neuron's sign."""
     return _shares(state, state.y)
 
 
-@observable("extremal_share_permuted")
+@observable("extremal_share_permuted", relu=True, samples=True)
 def _extremal_share_permuted(state: Snapshot) -> np.ndarray:
     """The same with the extremal directions that shuffled labels would give: a control."""
     return _shares(state, state.shuffled_labels)
 
 
-@observable("extremal_count", dtype=int)
+@observable("extremal_count", dtype=int, relu=True, samples=True)
 def _extremal_count(state: Snapshot) -> np.ndarray:
     """Number of extremal directions of the data, both signs together."""
     return np.array([len(extremal_directions(*_data_of(state, state.y, i))[1]) for i in range(len(state.W))], np.int32)

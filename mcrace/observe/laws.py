@@ -26,7 +26,7 @@ def _growth(state: Snapshot) -> np.ndarray:
     return (4 * slope(length / 2) - slope(length)) / 3
 
 
-@observable("drift_norm_permuted", ("neuron",))
+@observable("drift_norm_permuted", ("neuron",), samples=True)
 def _drift_norm_permuted(state: Snapshot) -> np.ndarray:
     """|D| that shuffled labels would give: a control."""
     return norms_of(state.shuffled.evaluate(state.W, state.v)[1])

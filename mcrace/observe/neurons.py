@@ -38,7 +38,7 @@ def _cosine_to_drift(state: Snapshot) -> np.ndarray:
     return state.cosine
 
 
-@observable("cosine_permuted", ("neuron",))
+@observable("cosine_permuted", ("neuron",), samples=True)
 def _cosine_permuted(state: Snapshot) -> np.ndarray:
     """cos δ with the drift that shuffled labels would give: a control."""
     return cosines_of(state.W, state.v, state.shuffled.evaluate(state.W, state.v)[1])

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.observe.base import observable
-from mcrace.observe.snapshot import Moment, losses_of, summed
+from mcrace.observe.snapshot import Moment
 
 
 @observable("loss", networks="any")
 def loss_of(state: Moment) -> np.ndarray:
-    """Mean loss over the samples of the network."""
-    return np.cumsum(state.losses, axis=1)[:, -1] / state.losses.shape[1]
+    """Mean loss over the samples of the network, or over all inputs where it learns from these."""
+    return state.mean_loss
 
 
 @observable("zero_loss", networks="any")
 def zero_loss_of(state: Moment) -> np.ndarray:
     """L_0, the loss of the output 0."""
-    return np.cumsum(summed(losses_of(np.zeros(state.y.shape), state.y, state.loss)), axis=1)[:, -1] / state.y.shape[1]
+    return state.zero_loss
 
 
 @observable("accuracy", networks="any")

@@ -137,21 +137,21 @@ def _kernel_products(state: Snapshot) -> np.ndarray:
     return out
 
 
-@observable("kernel_distance")
+@observable("kernel_distance", relu=True)
 def _kernel_distance(state: Snapshot) -> np.ndarray:
     """1 - cosine of the tangent kernel on the samples to that at the start."""
     square, product, start, _ = _kernel_products(state).T
     return np.maximum(1 - product / np.sqrt(square * start), 0)
 
 
-@observable("kernel_change")
+@observable("kernel_change", relu=True)
 def _kernel_change(state: Snapshot) -> np.ndarray:
     """|K - K_0|/|K_0|, relative change of the tangent kernel on the samples since the start (Frobenius norms)."""
     _, _, start, difference = _kernel_products(state).T
     return np.sqrt(difference / start)
 
 
-@observable("kernel_alignment")
+@observable("kernel_alignment", relu=True)
 def _kernel_alignment(state: Snapshot) -> np.ndarray:
     """yᵀKy/(|K||y|²), alignment of the tangent kernel with the labels (THEORY.md, early-phase)."""
     out = np.empty(len(state.W))
@@ -159,7 +159,7 @@ def _kernel_alignment(state: Snapshot) -> np.ndarray:
     return out
 
 
-@observable("gate_distance")
+@observable("gate_distance", relu=True)
 def _gate_distance(state: Snapshot) -> np.ndarray:
     """Share of gates, over neurons and samples, that differ from the start (Hamming distance)."""
     out = np.empty(len(state.W))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.kernels import Samples, networks
+from mcrace.dynamics import dynamics_of, population_of
+from mcrace.kernels import PopulationSamples, Samples, networks, samples
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
@@ -182,6 +183,17 @@ class Moment:
         """The loss of each sample, the sum over outputs [network, sample]."""
         return summed(losses_of(self.outputs, self.y, self.loss))
 
+    @property
+    def mean_loss(self) -> np.ndarray:
+        """L [network]."""
+        return np.asarray(np.cumsum(self.losses, axis=1)[:, -1] / self.losses.shape[1])
+
+    @property
+    def zero_loss(self) -> np.ndarray:
+        """L_0, the loss of the output 0 [network]."""
+        losses = summed(losses_of(np.zeros(self.y.shape), self.y, self.loss))
+        return np.asarray(np.cumsum(losses, axis=1)[:, -1] / losses.shape[1])
+
 
 def summed(losses: np.ndarray) -> np.ndarray:
     """Losses [network, sample], summed over outputs where there are several."""
@@ -216,7 +228,7 @@ class Snapshot(Moment):
 
     @property
     def weights(self) -> tuple[np.ndarray, ...]:
-        """W and v."""
+        """The weights W and v of the two layers."""
         return self.W, self.v
 
     def with_weights(self, *weights: np.ndarray) -> Snapshot:
@@ -225,12 +237,29 @@ class Snapshot(Moment):
 
     def on(self, X: np.ndarray, y: np.ndarray) -> Snapshot:
         labels = y if y.ndim == 2 else np.broadcast_to(y, (len(self.W), len(y)))
-        return replace(self, y=labels, samples=Samples(X, y, self.loss), origin=replace(self.origin, X=X))
+        return replace(self, y=labels, samples=self._samples(X, y), origin=replace(self.origin, X=X))
 
     @cached_property
     def shuffled(self) -> Samples:
         """The samples with shuffled labels."""
-        return Samples(self.X, self.shuffled_labels if self.X.ndim == 3 else self.shuffled_labels[0], self.loss)
+        return self._samples(self.X, self.shuffled_labels if self.X.ndim == 3 else self.shuffled_labels[0])
+
+    def _samples(self, X: np.ndarray, y: np.ndarray) -> Samples:
+        return samples(X, y, self.loss, dynamics_of(self.origin.config))
+
+    @property
+    def mean_loss(self) -> np.ndarray:
+        """L [network], of the population where networks learn from it."""
+        if isinstance(self.samples, PopulationSamples):
+            return self.samples.mean_loss(self.W, self.v)
+        return super().mean_loss
+
+    @property
+    def zero_loss(self) -> np.ndarray:
+        """L_0, the loss of the output 0 [network]."""
+        if isinstance(self.samples, PopulationSamples):
+            return self.samples.mean_loss(np.zeros(self.W.shape), np.zeros(self.v.shape))
+        return super().zero_loss
 
     def onward(self, step_sizes: np.ndarray) -> Snapshot:
         """The networks after some further steps of plain full-batch descent, in float64; the run itself does not move.
@@ -239,7 +268,10 @@ class Snapshot(Moment):
         ----------
         step_sizes : float array [step]
         """
-        probe = networks(self.W, self.v, self.X, self.y if self.X.ndim == 3 else self.y[0], self.loss, "float64")
+        origin = self.origin
+        dynamics = replace(dynamics_of(origin.config), method="descent")
+        probe = networks(self.W, self.v, self.X, self.y if self.X.ndim == 3 else self.y[0], self.loss, "float64",
+                         dynamics=dynamics, population=population_of(origin.config, origin.entropy, origin.seeds))
         probe.advance(0, step_sizes)
         moved = self.with_weights(*probe.weights())
         return replace(moved, step=self.step + len(step_sizes), time=self.time + float(np.sum(step_sizes)))

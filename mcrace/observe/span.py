@@ -73,25 +73,25 @@ def _off(state: Snapshot, W: np.ndarray, share: float = 1.0) -> np.ndarray:
     return out
 
 
-@observable("span_sine", ("neuron",))
+@observable("span_sine", ("neuron",), samples=True)
 def _span_sine(state: Snapshot) -> np.ndarray:
     """sin θ, θ the angle of w to the span of the samples; NaN where that is the whole space."""
     return _off(state, state.W) / state.norms
 
 
-@observable("span_shift", ("neuron",))
+@observable("span_shift", ("neuron",), samples=True)
 def _span_shift(state: Snapshot) -> np.ndarray:
     """How far the part of w orthogonal to the span of the samples has moved, as a share of it at the start."""
     return _off(state, state.W - state.start.W) / _off(state, state.start.W)
 
 
-@observable("part_span_sine", ("neuron",))
+@observable("part_span_sine", ("neuron",), samples=True)
 def _part_span_sine(state: Snapshot) -> np.ndarray:
     """As `span_sine`, for the span of the first quarter of the samples: a control."""
     return _off(state, state.W, PART) / state.norms
 
 
-@observable("part_span_shift", ("neuron",))
+@observable("part_span_shift", ("neuron",), samples=True)
 def _part_span_shift(state: Snapshot) -> np.ndarray:
     """As `span_shift`, for the span of the first quarter of the samples: a control."""
     return _off(state, state.W - state.start.W, PART) / _off(state, state.start.W, PART)

@@ -14,6 +14,7 @@ from mcrace.results import CellResults
 from mcrace.statistics import Margin, log_slopes
 
 EARLY = "onset"  # late in training neurons slide along w·x = 0, where any integrator drifts as its step
+LIMIT_OF_DRIFT = "drift at η → 0 over |w_0|²"
 LIMIT = 1e-2  # of the median |w_0|²
 
 
@@ -21,6 +22,11 @@ class BalancednessOptions(Options):
     """Options of the prediction."""
 
     margin: float = Field(0.05, gt=0, lt=1, description="half width of the margins of slope and coefficient round 1")
+    further_controls: tuple[str, ...] = Field((), description="more cells that do not conserve it in any limit of small steps")
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        return (*super().controls, *self.further_controls)
 
 
 @prediction("balancedness")
@@ -30,11 +36,11 @@ class Balancedness(Prediction):
 
     Statistics, from the start to the onset: per network, the slope of the log of the median |drift| on log η, from a step
     and its half (1 ± 0.05); the median over neurons of the drift over Σ η²(v²|D|² - (w·D)²) (1 ± 0.05); the median over
-    neurons of the |drift| extrapolated to η → 0, over the median |w_0|² (at most 1e-2).  Control: heavy ball at fixed
-    friction, which does not conserve it in any limit.  (Where gates change before the onset, norms have grown far above
-    |w_0| by then; what is extrapolated is below the margin only for small steps, and falls as η².)  In cells with weight
-    decay and an unbalanced start also what is left of the start over e^{-2λt} (1 ± 0.05), with a control that knows of no
-    decay.
+    neurons of the |drift| extrapolated to η → 0, over the median |w_0|² (at most 1e-2). Controls: heavy ball at fixed
+    friction, sign descent, and a smooth activation, which do not conserve it in any limit. (Where gates change before the
+    onset, norms have grown far above |w_0| by then; what is extrapolated is below the margin only for small steps, and
+    falls as η².) In cells with weight decay and an unbalanced start also what is left of the start over e^{-2λt} (1 ±
+    0.05), with a control that knows of no decay.
     """
 
     options = BalancednessOptions
@@ -57,12 +63,15 @@ class Balancedness(Prediction):
         margin = Margin(1 - options.margin, 1 + options.margin)
         slope = self._of_pairs(evidence, "slope of log drift on log η", margin, drift_slopes, primary=True)
         coefficient = judge_mean(self, evidence, "drift over predicted drift", margin, drift_ratios, margin.misses)
-        limit = self._of_pairs(evidence, "drift at η → 0 over |w_0|²", Margin(high=LIMIT), limit_drifts)
+        more = [cell for name, cell in evidence.controls.items() if name != options.control]
+        limits = [self._of_pairs(evidence, LIMIT_OF_DRIFT, Margin(high=LIMIT), limit_drifts)]
+        limits += [self._of_pairs(replace(evidence, control=cell), f"{LIMIT_OF_DRIFT}, beside {cell.name}",
+                                  Margin(high=LIMIT), limit_drifts) for cell in more]
         if not evidence.main.config["training"]["weight_decay"] or _starts_balanced(evidence.main):
-            return [slope, coefficient, limit]
+            return [slope, coefficient, *limits]
         decay = judge_mean(self, evidence, "what is left over e^{-2λt}", margin, shares_left, margin.misses,
                            lambda cell: shares_left(cell, decays=False), control=evidence.main)
-        return [slope, coefficient, limit, decay]
+        return [slope, coefficient, *limits, decay]
 
     def _of_pairs(self, evidence: Evidence, statistic: str, margin: Margin,
                   of_pair: Callable[[CellResults, CellResults], Measured], primary: bool = False) -> Verdict:

@@ -113,12 +113,18 @@ class Options(Section):
     control: str = ""
     cells: tuple[str, ...] = Field((), description="the cells to judge; all that are no control by default")
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The names of all control cells."""
+        return tuple(filter(None, (self.control,)))
+
 
 @dataclass(frozen=True)
 class Evidence:
     """The cells that a prediction is judged on: the main one, its control, and the one at half the step, if it needs one.
 
-    A prediction across cells has them all in `cells`, in their order, with those at half the step by name in `halves`.
+    A prediction across cells has them all in `cells`, in their order, with those at half the step by name in `halves`; one
+    with several controls finds them by name in `controls`.
     """
 
     entropy: int
@@ -128,6 +134,7 @@ class Evidence:
     needs_half_step: bool = False
     cells: tuple[CellResults, ...] = ()
     halves: dict[str, CellResults] = field(default_factory=dict)
+    controls: dict[str, CellResults] = field(default_factory=dict)
 
     def rng(self, *names: str) -> np.random.Generator:
         """A generator for resampling, by (entropy, prediction, cell)."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from mcrace.predictions.base import (
+    ANY,
     INCONCLUSIVE,
     NOT_DISCRIMINATING,
     NOT_TESTABLE,
@@ -23,9 +25,11 @@ from mcrace.predictions.base import (
 )
 from mcrace.recording import Status
 from mcrace.results import CellResults
-from mcrace.statistics import Interval, Margin, equivalence_p, mean_interval, ratio_interval, ratio_p
+from mcrace.statistics import Interval, Margin, equivalence_p, mean_interval, ratio_interval, ratio_p, share_interval
 
 LEAST_NETWORKS = 30
+LEAST_TESTED = 60  # for a share of p-values
+LEVEL, CLEAR = 0.05, 0.001
 MOST_DROPPED, MOST_DIVERGED = 0.10, 0.05
 NO_CONTROL = 'there is no control cell; name one with control = "CELL", and run it'
 Measure = Callable[[CellResults], np.ndarray]
@@ -170,6 +174,80 @@ def judge_contrast(
         blank, verdict=INCONCLUSIVE if doubts else decided, estimate=found.estimate, low=found.low, high=found.high, p=p,
         half_step_change=change, note="; ".join(doubts),
         control=Control(control.name, beside.estimate, beside.low, beside.high, margin.misses(itself)))
+
+
+def judge_level(
+    prediction: Prediction, evidence: Evidence, statistic: str, main: Measured, control: Measured | None,
+    cells: Sequence[CellResults] = (), primary: bool = False,
+) -> Verdict:
+    """Judge a law that is tested in each network: whether no more, and no fewer, reject it than a true law, 1 in 20.
+
+    The margin is the band that holds the number of rejections of a true law in 95 of 100 studies; the share in it is
+    enough, since an interval of it is about as wide.  The control has to lie beyond the band with its interval.  Nothing is
+    said of half the step: an error of the step would be an error of the law, and rejected.
+
+    Parameters
+    ----------
+    main, control : Measured
+        p-values; NaN for a network without one.
+    cells : sequence of CellResults
+        All that they came from.
+    """
+    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE, primary)
+    if control is None:
+        return replace(blank, note=NO_CONTROL)
+    whole, lost = _in_both(main, control)
+    margin = level_band(len(whole)) if len(whole) else ANY
+    blank = replace(blank, networks=len(whole), dropped=lost, margin=margin)
+    if len(whole) < LEAST_TESTED:
+        return replace(blank, note=f"{len(whole)} networks give both numbers; {LEAST_TESTED} are needed")
+    found, beside = share_interval(main.on(whole) <= LEVEL), share_interval(control.on(whole) <= LEVEL)
+    failed = margin.misses(beside)
+    doubts = _doubts(cells, False, lost / (len(whole) + lost), math.nan, margin)
+    inside = margin.contains(Interval(*[found.estimate] * 3))
+    decided = REFUTED if margin.misses(found) else INCONCLUSIVE if not inside else SUPPORTED if failed else NOT_DISCRIMINATING
+    if not failed:
+        doubts.append("the control did not fail")
+    return replace(
+        blank, verdict=INCONCLUSIVE if doubts and failed else decided, estimate=found.estimate, low=found.low, high=found.high,
+        note="; ".join(doubts), control=Control(control.cell, beside.estimate, beside.low, beside.high, failed))
+
+
+def level_band(networks: int) -> Margin:
+    """The shares of networks that reject a true law at the level 0.05 in all but 5 % of studies, the lowest and the highest.
+
+    >>> str(level_band(60)), str(level_band(100))
+    ('≤ 0.117', '0.055 ± 0.045')
+    """
+    low, high = stats.binom.interval(0.95, networks, LEVEL)
+    return Margin(float(low) / networks if low else -math.inf, float(high) / networks)
+
+
+def judge_uniform(
+    prediction: Prediction, evidence: Evidence, statistic: str, main: np.ndarray, control: np.ndarray | None, cell: str
+) -> Verdict:
+    """Judge whether independent numbers of all networks are uniform between 0 and 1 (Kolmogorov and Smirnov).
+
+    Supported where the distance is one that uniform numbers have in 95 of 100 studies, and that of the control is not;
+    refuted where they have it in less than one of 1,000.
+
+    Parameters
+    ----------
+    main, control : arrays [number]
+    cell : str
+        Name of the control.
+    """
+    blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE)
+    if control is None or not len(main) or not len(control):
+        return replace(blank, note=NO_CONTROL if control is None else "no network gives numbers")
+    found, beside = (stats.kstest(numbers, "uniform") for numbers in (main, control))
+    margin = Margin(high=float(stats.kstwo.isf(LEVEL, len(main))))
+    failed = beside.pvalue <= LEVEL
+    decided = SUPPORTED if failed else NOT_DISCRIMINATING
+    verdict = REFUTED if found.pvalue < CLEAR else INCONCLUSIVE if found.pvalue <= LEVEL else decided
+    return replace(blank, verdict=verdict, estimate=float(found.statistic), margin=margin,
+                   note=f"{len(main):,} numbers, p = {found.pvalue:.2g}" + ("" if failed else "; the control did not fail"),
+                   control=Control(cell, float(beside.statistic), math.nan, math.nan, bool(failed)))
 
 
 def report_mean(prediction: Prediction, evidence: Evidence, statistic: str, measure: Measure) -> Verdict:

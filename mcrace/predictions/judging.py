@@ -41,7 +41,7 @@ def cases(
     cells = [cell.remembering() for cell in results]
     for name, table in (study.predictions if predictions is None else predictions).items():
         found, options = with_options(name, table)
-        mains = [c for c in cells if c.attributes["role"] == "main" and c.name != options.control
+        mains = [c for c in cells if c.attributes["role"] == "main" and c.name not in options.controls
                  and (not options.cells or c.name in options.cells)]
         for main in mains[:1] if found.across else mains:
             yield found, options, _evidence(study.entropy, main, mains, cells, found, options)
@@ -77,7 +77,9 @@ def _evidence(
     by_name = {cell.name: cell for cell in cells}
     halves = {c.attributes["of"]: c for c in cells if c.attributes["role"] == "half-step"}
     needs_half = found.needs(options).half_step
-    return Evidence(entropy, main, by_name.get(options.control), halves.get(main.name), needs_half, tuple(mains), halves)
+    controls = {name: by_name[name] for name in options.controls if name in by_name}
+    return Evidence(entropy, main, controls.get(options.control), halves.get(main.name), needs_half, tuple(mains), halves,
+                    controls)
 
 
 def _adjusted(verdicts: list[Verdict]) -> list[Verdict]:

@@ -29,6 +29,8 @@ PROVENANCE = {"written": "merged", "mcrace_version": "mcrace", "engine": "engine
               "python": "Python", "cpu": "processor", "git_commit": "commit", "kernel": "kernels", "entropy": "entropy",
               "identity": "identity of the results", "attributes_digest": "digest of the attributes"}
 COLUMNS = ((Status.STOPPED, "stopped"), (Status.STEPS, "took all steps"), (Status.DIVERGED, "diverged"), (Status.DEAD, "dead"))
+FAILURES = {Status.DIVERGED: "diverged", Status.DEAD: "dead", Status.TOLERANCE: "missed the tolerance",
+            Status.EVALUATIONS: "took too many gradients", Status.CHATTER: "chattered"}
 
 
 def write(results: Results, output: str | Path | None, verdicts: Sequence[Verdict] | None) -> Path:
@@ -171,15 +173,15 @@ def _cell(cell: CellResults, there: Mapping[str, CellResults]) -> dict[str, Any]
     return {"name": cell.name, "role": cell.attributes["role"], "networks": len(status),
             "different": words.swept_in_words(cell.config, base.config) if base.name != cell.name else "-",
             "statuses": {label: int((status == code).sum()) for code, label in COLUMNS},
+            "failures": {code: int((status == code).sum()) for code in FAILURES},
             "median": f"{np.median(steps):,.0f}", "kernel": cell.attributes["kernel"],
             "identity": cell.attributes["identity"][:20]}
 
 
 def _failures(cells: list[dict[str, Any]]) -> list[str]:
     """What went wrong with networks, and what helps against it."""
-    remedies = {"diverged": Status.DIVERGED.text, "dead": Status.DEAD.text}
-    return [f"{cell['name']}: {count:,} of {cell['networks']:,} networks {label}. This means: {remedies[label]}."
-            for cell in cells for label, count in cell["statuses"].items() if label in remedies and count]
+    return [f"{cell['name']}: {count:,} of {cell['networks']:,} networks {FAILURES[code]}. This means: {code.text}."
+            for cell in cells for code, count in cell["failures"].items() if count]
 
 
 def _provenance(results: Results, cells: Iterable[CellResults]) -> dict[str, str]:

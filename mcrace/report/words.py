@@ -11,6 +11,8 @@ from mcrace.predictions import Verdict
 from mcrace.tasks import TASKS
 from mcrace.wording import number
 
+METHODS = {"gd": "Gradient descent", "heavy-ball": "Heavy ball", "sign": "Sign descent",
+           "flow": "Gradient flow, by descent with halved steps and extrapolation", "adaptive": "Gradient flow, by a 5(4) pair"}
 TOLD_OF_TASKS = ("kind", "samples", "fresh", "center", "scale", "permute_labels", "loss")
 
 
@@ -36,7 +38,8 @@ def network_in_words(network: Mapping[str, Any]) -> str:
     """The networks and their random start."""
     init = network["init"]
     norms = "of equal norm" if init.get("norms") == "equal" else "normally distributed"
-    text = f"One hidden layer of {_list(network['hidden'])} ReLU neurons. At the start weights {norms}, scale {init['scale']:g}"
+    text = f"One hidden layer of {_list(network['hidden'])} {_neurons(network)}. "
+    text += f"At the start weights {norms}, scale {init['scale']:g}"
     if direction := init.get("direction"):
         text += f", directions concentrated round an axis (κ = {direction['kappa']:g})"
     if init["balanced"]:
@@ -46,16 +49,26 @@ def network_in_words(network: Mapping[str, Any]) -> str:
     return text + (", in pairs whose outputs cancel." if init["paired"] else ".")
 
 
+def _neurons(network: Mapping[str, Any]) -> str:
+    kind = network.get("activation", "relu")
+    name = {"relu": "ReLU", "leaky-relu": "leaky ReLU"}.get(kind, kind)
+    given = [f" ({key} {network[key]:g})" for key in ("leak", "sharpness") if network.get(key) is not None]
+    return f"{name} neurons{''.join(given)}"
+
+
 def training_in_words(training: Mapping[str, Any]) -> str:
     """How they are trained."""
-    method = {"gd": "Gradient descent", "heavy-ball": "Heavy ball"}.get(training["method"], training["method"])
-    batch = f", {training['batch']} samples a batch" if training.get("batch") else ", all samples at each step"
+    method = METHODS.get(training["method"], training["method"])
+    whole = "inputs, in closed form," if training.get("gradient") == "population" else "samples"
+    batch = f", {training['batch']} samples a batch" if training.get("batch") else f", all {whole} at each step"
     text = f"{method}{batch}, step size {training['step_size']:g}, {training['steps']:,} steps at most"
     if (schedule := training.get("schedule")) and (schedule["kind"] != "constant" or schedule["warm_up"]):
         text += f", schedule {schedule['kind']}" + (f" with warm-up of {schedule['warm_up']}" if schedule["warm_up"] else "")
     for key, words in (("momentum", "momentum"), ("friction", "friction"), ("weight_decay", "weight decay")):
         if training.get(key):
             text += f", {words} {training[key]:g}"
+    if training["method"] == "adaptive":
+        text += f", tolerances {training['rtol']:g} (relative) and {training['atol']:g}"
     if until := training.get("until"):
         text += f", until {until['loss_drop']:.0%} of the zero output's loss is gone"
     return f"{text}; {training['dtype']}."

@@ -2,7 +2,8 @@
 
 `within` reduces many neurons to one number a network; the others take one number a network: `equivalence` (margins, tests
 of means, ratios and slopes), `resampling` (their intervals), `counting` (medians, shares), `paired`, `permutation`,
-`censoring`, `power`, `multiplicity`, `calibration` (of probabilities; areas under ROC curves).
+`censoring`, `power`, `multiplicity`, `calibration` (of probabilities; areas under ROC curves).  `directional` has laws of
+directions, `directional_tests` tests of them.
 """
 
 from mcrace.statistics.calibration import calibration_errors, separations
@@ -18,6 +19,7 @@ from mcrace.statistics.within import (
     log_slopes,
     partial_spearman_within,
     slopes_within,
+    slopes_within_many,
     slopes_within_two,
     spearman_within,
     top_jaccard,
@@ -27,5 +29,5 @@ __all__ = ["Interval", "Margin", "Survival", "benjamini_hochberg", "calibration_
            "equivalence_power", "harrell_c", "holm", "log_slopes", "logrank_p", "mean_interval", "median_interval", "median_p",
            "networks_needed", "paired_equivalence_p", "partial_spearman_within", "permutation_p", "permuted_slopes",
            "permuted_statistic", "ratio_interval", "ratio_p", "separations", "share_interval", "share_p", "shuffled_within",
-           "signed_rank", "slope_interval", "slope_p", "slopes_within", "slopes_within_two", "spearman_within", "survival",
-           "top_jaccard"]
+           "signed_rank", "slope_interval", "slope_p", "slopes_within", "slopes_within_many", "slopes_within_two",
+           "spearman_within", "survival", "top_jaccard"]

@@ -51,10 +51,10 @@ class Margin:
         if math.isinf(self.low) and math.isinf(self.high):
             return "-"
         if math.isinf(self.high):
-            return f"≥ {self.low:g}"
+            return f"≥ {self.low:.3g}"
         if math.isinf(self.low):
-            return f"≤ {self.high:g}"
-        return f"{(self.low + self.high) / 2:g} ± {self.scale:g}"
+            return f"≤ {self.high:.3g}"
+        return f"{(self.low + self.high) / 2:.3g} ± {self.scale:.3g}"
 
 
 def equal(values: np.ndarray) -> bool:

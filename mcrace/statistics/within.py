@@ -6,6 +6,8 @@ stratum, is left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mcrace.compiled import compiled
@@ -59,6 +61,37 @@ def slopes_within_two(
     determinant = s11 * s22 - s12**2
     determinant = np.where(determinant > 1e-10 * s11 * s22, determinant, np.nan)
     return (s22 * s1y - s12 * s2y) / determinant, (s11 * s2y - s12 * s1y) / determinant
+
+
+def slopes_within_many(regressors: Sequence[np.ndarray], y: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Least squares of y on several regressors in each network, all centred within strata; arguments as for `slopes_within`.
+
+    Parameters
+    ----------
+    regressors : sequence of float arrays [network, neuron]
+
+    Returns
+    -------
+    array [regressor, network]
+        The coefficients; NaN for a network in which a regressor does not vary, or follows from the others.
+
+    Examples
+    --------
+    >>> x = np.array([[[0.0, 1.0, 2.0, 3.0]], [[1.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 1.0, 0.0]]])
+    >>> slopes_within_many(x, 3 * x[0] - x[1] + 2 * x[2], np.zeros((1, 4), int)).round(9).ravel().tolist()
+    [3.0, -1.0, 2.0]
+    """
+    *columns, y = centred(strata, *regressors, y)
+    products = np.array([[np.nansum(a * b, axis=1) for b in (*columns, y)] for a in columns])
+    lengths = np.sqrt(np.einsum("iin->in", products[:, :-1]))
+    good = (lengths > 0).all(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = np.moveaxis(products[:, :-1] / (lengths[:, None] * lengths[None]), 2, 0)
+        right = (products[:, -1] / lengths).T[:, :, None]
+    good[good] = np.linalg.eigvalsh(cosines[good])[:, 0] > 1e-10
+    out = np.full((len(columns), len(y)), np.nan)
+    out[:, good] = np.linalg.solve(cosines[good], right[good])[:, :, 0].T / lengths[:, good]
+    return out
 
 
 def spearman_within(x: np.ndarray, y: np.ndarray, strata: np.ndarray) -> np.ndarray:

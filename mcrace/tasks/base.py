@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mcrace.errors import StudyError
+from mcrace.kernels.dynamics import Population
 from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
 from mcrace.tables import Section
@@ -87,6 +88,10 @@ class Task(Section):
         """
         return self.model_copy(update={"samples": self.test_samples}).draw(pool, stream.other("test"))
 
+    def few(self) -> Task:
+        """The same with four samples, or as few more as it can have: enough to compile what it needs."""
+        return self.model_copy(update={"samples": 4})
+
     def samples_of(self, pool: Pool, entropy: int, networks: np.ndarray) -> Drawn:
         """Prepared samples and labels, float64, of some networks.
 
@@ -127,6 +132,16 @@ class Task(Section):
             return preparation(self._seen(X, own, Stream(entropy, "test corruption", network))), y
 
         return self._of_each(networks, self.test_samples, test)
+
+    def population_of(self, entropy: int, networks: np.ndarray) -> Population:
+        """The law of the prepared samples of some networks and of their labels, where its gradient has a closed form.
+
+        Raises
+        ------
+        StudyError
+            If it has none.
+        """
+        raise StudyError(f'training.gradient = "population": that of task.kind = "{self.kind}" has no closed form')
 
     def sample(self, pool: Pool, entropy: int, network: int) -> Drawn:
         """Prepared samples [sample, input] and labels [sample] of one network."""

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from mcrace.seeds import Stream
 from mcrace.tasks.base import Drawn, Pool, Task, task
 
+MEDIAN = 0.6744897501960817  # of |x_1|
+
 
 class GaussianInputs(Task):
     """x ~ N(0, I), or pairs x, -x."""
@@ -37,12 +39,16 @@ class GaussianInputs(Task):
 
 @task("gaussian")
 class Gaussian(GaussianInputs):
-    """x ~ N(0, I), y = sign(x_1); `symmetric`: samples in pairs x, -x, so that the labels are odd."""
+    """x ~ N(0, I), y = sign(x_1), or sign(|x_1| - its median); `symmetric`: samples in pairs x, -x, whose labels are opposite
+    or alike.
+    """
 
     kind: Literal["gaussian"] = "gaussian"
+    labels: Literal["odd", "even"] = Field("odd", description="odd: sign(x_1); even: whether |x_1| is above its median")
 
     version: ClassVar[int] = 1
 
     def draw(self, pool: Pool, stream: Stream) -> Drawn:
         X = self.draw_inputs(stream)
-        return X, np.where(X[:, 0] > 0, 1.0, -1.0)
+        high = X[:, 0] > 0 if self.labels == "odd" else abs(X[:, 0]) > MEDIAN
+        return X, np.where(high, 1.0, -1.0)
