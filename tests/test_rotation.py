@@ -204,7 +204,7 @@ def test_the_population_is_what_samples_are_drawn_from(options):
     ({"permute_labels": True}, "task.permute_labels = false"), ({"permute_inputs": True}, "task.permute_inputs = false"),
     ({"corruption": {"sigma": 0.1, "of": "train"}}, "without task.corruption of training samples")])
 def test_a_population_without_a_closed_form_is_refused(options, words):
-    with pytest.raises(StudyError, match='training.gradient = "population"') as error:
+    with pytest.raises(StudyError, match=r'^training\.gradient = "population"') as error:
         invariant(**options).population_of(0, np.arange(1))
     assert words in str(error.value) and "\n" not in str(error.value)
 
