@@ -457,3 +457,24 @@ angular-momentum = { control = "linear" }
     assert found["population j"].verdict == "supported" and found["population j"].high < 1e-14
     assert found["share of p < 0.05, start"].control.estimate > 0.5
     mcrace.plot(results, "angular-momentum").savefig(tmp_path / "figure.svg")
+
+
+def test_vectors_heavy_balls_and_areas_from_file_to_verdict(tmp_path):
+    """One output in closed form beside networks of several outputs: each has the verdicts that are about it."""
+    ball = ('task.samples = 8\ntraining = { method = "heavy-ball", momentum = 0.9, initial_velocity = 0.5, steps = 40, '
+            'gradient = "population" }\nrecord.times = { spacing = "linear", count = 41 }')
+    plane = ('training = { gradient = "population", steps = 40 }\nrecord.times = { spacing = "linear", count = 41 }\n'
+             "task.dimension = 2\ntask.samples = 8")
+    cells = {"vectors": 'task.kind = "equivariant"', "ball": ball, "ball-linear": ball + '\ntask.function = "linear"',
+             "plane": plane, "plane-linear": plane + '\ntask.function = "linear"'}
+    more = "".join(f'[[cells]]\nname = "{name}"\n{lines}\n' for name, lines in cells.items())
+    results = mcrace.run(study(more + "[predictions]\nangular-momentum = {}", steps=40), tmp_path / "run", workers=0)
+    found = {v.cell: v for v in reversed(mcrace.test(results))}
+    assert found["vectors"].control.estimate > 0.5 and found["vectors"].estimate <= found["vectors"].margin.high
+    assert found["ball"].verdict == "supported" and found["ball"].high < 1e-10 and found["ball"].control.estimate > 0.01
+    assert found["plane"].verdict == "supported" and abs(found["plane"].estimate) < 1e-13
+    assert found["plane"].control.estimate > 0.01
+    vectors = results.cell("vectors")
+    assert np.isnan(vectors["momentum_decay"]).all() and np.isnan(vectors["swept_area"]).all()
+    assert np.isnan(vectors.at("angular_momentum_population", "start")).all()
+    mcrace.plot(results, "angular-momentum").savefig(tmp_path / "figure.svg")
