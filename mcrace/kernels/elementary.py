@@ -38,6 +38,8 @@ def _exponent(builder, tile, x):
     mantissa, bias = {32: (23, 127), 64: (52, 1023)}[tile.dtype.bitwidth]
     biased = builder.lshr(builder.bitcast(x, tile.whole), constant(tile.whole, mantissa))
     return builder.sitofp(builder.sub(biased, constant(tile.whole, bias)), tile.vector)
+
+
 def _expm1(terms):
     return [1 / math.factorial(k + 1) for k in range(terms, -1, -1)]
 
@@ -84,6 +86,9 @@ def log(x):
     s = (rest - 1) / (rest + 1)
     value = fma(n, 0.6931471805599453, 2 * s * _atanh_series(s * s))
     return where(x < 1e38, value, x)
+
+
+@inline
 def tanh(x):
     """The hyperbolic tangent, to a few ulp over the whole range: near 0, e**(-2|x|) - 1 by a series of its own."""
     y = -2.0 * size(x)
