@@ -10,11 +10,7 @@
 # %%
 import sys
 
-import numpy as np
-from matplotlib.figure import Figure
-
 import mcrace
-from mcrace.predictions import cases
 from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
 GIVEN = len(sys.argv) == 3 and "ipykernel" not in sys.modules
@@ -23,8 +19,8 @@ results = mcrace.open_results(WHERE)
 
 # %% [markdown]
 # **Data.** Handwritten 3 against 8; each network has its own 200 images to train on, and the other 157 to be tested on, clean
-# and under four corruptions in five severities. All cells have the same starts, images and steps. The control was trained on
-# noisy images.
+# and under four corruptions in five severities. All cells have the same starts, images and steps. The control is
+# not normalised.
 
 # %%
 show_cells(results)
@@ -42,20 +38,19 @@ verdicts = mcrace.test(results)
 show_verdicts(verdicts)
 
 # %% [markdown]
-# **Figure.** Left: the gain of each cell, with its 95 % interval, the margin, and the gain that was published. Right: the gain
+# **Figure.** First: the gain of each cell, with its 95 % interval, the margin, and the gain that was published. Then: the gain
 # of Bayesian R-LayerNorm under each corruption.
 
 # %%
-((prediction, options, evidence),) = cases(results)
-figure = Figure(figsize=(11, 4.2), layout="constrained")
-for axes, panel in zip(figure.subplots(1, 2), prediction.panels(evidence, options), strict=True):
-    panel.draw(axes)
+figure = mcrace.plot(results, "corruption-robustness", statistics=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
-# **Conclusion.** What the results at hand say:
+# **Conclusion.** On 22 November 2026, with 96 networks in each cell: Bayesian R-LayerNorm changes the mean accuracy by -0.015
+# points [-0.058, 0.025] (*supported*: nothing within ±0.25; half a point was published); networks without normalisation lie
+# 0.93 points lower. What the results at hand say:
 
 # %%
 show_conclusions(verdicts)
 first = next(v for v in verdicts if v.primary)
-print(f"The 95 % interval is ±{np.round((first.high - first.low) / 2, 3)} points wide.")
+print(f"The 95 % interval reaches {(first.high - first.low) / 2:.3f} points to either side.")

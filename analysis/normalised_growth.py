@@ -22,8 +22,8 @@ WHERE, PICTURE = sys.argv[1:3] if GIVEN else ("results/normalised-growth", "norm
 results = mcrace.open_results(WHERE)
 
 # %% [markdown]
-# **Data.** Handwritten 3 against 8, in float64, every step recorded. Three normalisations with eps = 0 start with |w| = 1 and
-# |v| = 1e-8; the control is not normalised, and starts small and balanced.
+# **Data.** Handwritten 3 against 8, in float64, every step recorded. Three normalisations with eps = 0 start with |w| = 0.1 and
+# |v| = 1e-7; the control is not normalised, and starts small and balanced.
 
 # %%
 show_cells(results)

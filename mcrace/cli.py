@@ -380,7 +380,7 @@ def list_things(
 
 @app.command()
 def bench(
-    shape: Annotated[list[str] | None, Plain(help="Shape A ... G, P, f, BN or CN; may be given again (all by default).")] = None,
+    shape: Annotated[list[str] | None, Plain(help="Shape A to G, P, f, BN or CN; may be repeated (all by default).")] = None,
     dtype: Annotated[list[str] | None, Plain(help="float32 or float64 (both by default).")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; their median counts.")] = 5,
     as_json: AsJson = False,

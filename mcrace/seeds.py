@@ -15,7 +15,7 @@ from mcrace.compiled import compiled
 
 STREAMS = {"data": 1, "init": 2, "labels": 3, "batches": 4, "velocity": 5, "directions": 6, "test": 7, "teacher": 8,
            "partitions": 9, "tickets": 10, "another": 11, "embedding": 20, "corruption": 30, "test corruption": 31,
-           "pixels": 32, "roughness": 33}
+           "pixels": 32, "roughness": 33, "layer-tickets": 40}
 SHARED = 2**63  # the network number of what all networks of a study share
 U64 = np.uint64
 

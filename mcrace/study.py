@@ -439,6 +439,9 @@ def _resolve(
     tables = copy.deepcopy(base)
     prefix = f"cell {name}: " if overrides else ""
     for key, value in overrides.items():
+        if key == "task" and isinstance(value, dict):  # of another kind, which has other keys
+            tables[key] |= value
+            continue
         *path, last = key.split(".")
         table: Any = tables
         for part in path:

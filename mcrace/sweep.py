@@ -133,6 +133,7 @@ def _cell_name(overrides: dict[str, Any]) -> str:
         return "main"
     parts = []
     for key, value in overrides.items():
-        text = f"{value:.6g}" if isinstance(value, float) else json.dumps(value, default=str)
+        kind = value.get("kind") if isinstance(value, dict) else None
+        text = f"{value:.6g}" if isinstance(value, float) else json.dumps(kind or value, default=str)
         parts.append(key.split(".")[-1] + "=" + re.sub(r"[^A-Za-z0-9+_.-]+", "-", text).strip("-"))
     return ",".join(parts)[:100]

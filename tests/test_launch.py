@@ -112,7 +112,7 @@ def test_a_client_of_ones_own(reference, tmp_path):
 
 def window_stays_bounded(client: object, directory: Path) -> None:
     """At most a few more shards than workers are submitted at a time, and each is yielded once."""
-    shards = [SimpleNamespace(identity="0" * 20, first=k, stop=k + 1, name=str(k), fails=k % 5 == 0) for k in range(40)]
+    shards = [SimpleNamespace(cell="main", identity="0" * 20, first=k, stop=k + 1, name=str(k), fails=k % 5 == 0) for k in range(40)]
     submitted, yielded, most = [], [], 0
 
     def submit(_: object, shard: SimpleNamespace, *__: object, **options: object) -> object:

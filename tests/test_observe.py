@@ -42,13 +42,13 @@ def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0, ta
 
 def value(name, *args, **options):
     """What an observable says of networks; of a path, when the neurons go along their drifts for a while."""
-    state, path = snapshot(*args, **options), OBSERVABLES[name].path
+    state, path, seen = snapshot(*args, **options), OBSERVABLES[name].path, OBSERVABLES[name].seen
     with np.errstate(all="ignore"):
         if path is None:
-            return OBSERVABLES[name].compute(state)
-        carry = path.begin(state)
+            return OBSERVABLES[name].compute(seen(state))
+        carry = path.begin(seen(state))
         for k in range(1, 6):
-            path.follow(carry, replace(state.with_weights(state.W + k * state.drift, state.v), time=state.time + k))
+            path.follow(carry, seen(replace(state.with_weights(state.W + k * state.drift, state.v), time=state.time + k)))
         return path.end(carry)
 
 
@@ -220,7 +220,7 @@ def test_an_observable_does_not_depend_on_the_batch(name):
     whole = value(name, W, v, X, y)
     entry = OBSERVABLES[name]
     sizes = {"neuron": 9, "input": 5, "sample": 11, "kept": 9, "some_neuron": 9, "some_neuron_2": 9,
-             "corruption": 4, "severity": 5, "seen": 3}
+             "corruption": 4, "severity": 5, "seen": 3, "test_norm": 3, "layer": 1}
     assert whole.shape == (19, *[sizes[d] for d in entry.dims])
     assert np.issubdtype(whole.dtype, np.integer) == (entry.dtype is int) and entry.text
     for i in (0, 7, 18):

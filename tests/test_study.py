@@ -164,6 +164,18 @@ def test_a_zip_goes_through_lists_together_and_crosses_a_grid():
     assert found == [("mse", 0.1, 20), ("mse", 0.2, 10), ("logistic", 0.1, 20), ("logistic", 0.2, 10)]
 
 
+def test_a_sweep_goes_over_kinds_of_tasks():
+    """The keys of each are laid over those of [task], which may hold what they have in common."""
+    text = BASE.replace('kind = "gaussian"', "").replace("dimension = 3", "")
+    assert text.count("dimension") == 0 and "kind" not in text
+    study = parse_study(text + '[sweep.grid]\n"task" = [{ kind = "gaussian", dimension = 4 }, '
+                               '{ kind = "digits", classes = [3, 8], loss = "mse" }]')
+    assert [c.name for c in study.cells] == ["task=gaussian", "task=digits"]
+    assert [c.config.task.inputs() for c in study.cells] == [4, 64]
+    assert [c.config.task.loss for c in study.cells] == ["logistic", "mse"]
+    assert {c.config.task.samples for c in study.cells} == {study.cells[0].config.task.samples}
+
+
 def test_random_draws_fill_their_ranges_and_never_change():
     text = BASE + ('[sweep.random]\ndraws = 300\n"network.init.scale" = { low = 1e-3, high = 10.0, log = true }\n'
                    '"training.step_size" = { low = 0.2, high = 0.4 }')

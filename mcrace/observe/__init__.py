@@ -8,9 +8,11 @@ network over all its recording times, and leaves one value at its end (``"unlock
 from mcrace.observe import (
     alignment,
     capacity,
+    depth,
     directions,
     extremal,
     laws,
+    layer_paths,
     neurons,
     normalised,
     outputs,
@@ -25,6 +27,6 @@ from mcrace.observe.base import OBSERVABLES, Observable, Path, observable, path
 from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.snapshot import Moment, Snapshot
 
-__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity",
-           "directions", "extremal", "laws", "neurons", "normalised", "observable", "outputs", "path", "regimes",
-           "robustness", "rotation", "span", "tangent", "unlocking"]
+__all__ = ["OBSERVABLES", "LayeredSnapshot", "Moment", "Observable", "Path", "Snapshot", "alignment", "capacity", "depth",
+           "directions", "extremal", "laws", "layer_paths", "neurons", "normalised", "observable", "outputs", "path",
+           "regimes", "robustness", "rotation", "span", "tangent", "unlocking"]

@@ -34,25 +34,57 @@ def alignment_of(W, v, product):
     return out
 
 
+@compiled
+def alignment_between(w_in, w_out, product):
+    """The same where the output weights of a neuron are a vector [network, neuron, output]: over pairs with v̂_a·v̂_b > 0."""
+    out = np.empty(len(w_in))
+    for i in range(len(w_in)):
+        top, bottom = 0.0, 0.0
+        for a in range(w_in.shape[1]):
+            for b in range(a):
+                beside = 0.0
+                for k in range(w_out.shape[2]):
+                    beside += w_out[i, a, k] * w_out[i, b, k]
+                if not beside > 0 or not product[i, a] * product[i, b] > 0:
+                    continue
+                along, one, two = 0.0, 0.0, 0.0
+                for k in range(w_in.shape[2]):
+                    along += w_in[i, a, k] * w_in[i, b, k]
+                    one += w_in[i, a, k] ** 2
+                    two += w_in[i, b, k] ** 2
+                weight = product[i, a] * product[i, b]
+                top += weight * along / np.sqrt(one * two)
+                bottom += weight
+        out[i] = top / bottom
+    return out
+
+
 def cosines_between(W: np.ndarray) -> np.ndarray:
     """Cosines of the neurons of W [network, neuron, input] with each other [network, neuron, neuron]."""
     unit = W / np.sqrt(np.cumsum(W * W, axis=2)[:, :, -1:])
     return products_of(unit, unit)
 
 
-def distances(W: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """Condensed distances 1 - min(cos(w_a, w_b), sign_a sign_b) of the rows of W."""
-    unit = W / np.sqrt(np.cumsum(W * W, axis=1)[:, -1:])
-    one, two = np.triu_indices(len(W), 1)
-    cosine = products_of(unit[None], unit[None])[0][one, two]
-    return np.maximum(0.0, 1.0 - np.minimum(cosine, sign[one] * sign[two]))
+def distances(W: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Condensed distances 1 - min(ŵ_a·ŵ_b, v̂_a·v̂_b) of neurons with W [neuron, input] and v [neuron(, output)]."""
+    directions = np.sign(v)[:, None] if v.ndim == 1 else v / np.abs(v).max(axis=1, keepdims=True)
+    cosines = [cosines_between(rows[None])[0] for rows in (W, directions)]
+    return np.maximum(0.0, 1.0 - np.minimum(*cosines)[np.triu_indices(len(W), 1)])
 
 
 def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Average linkage of the usable neurons of one network, in their order, as SciPy writes it (THEORY.md, merging)."""
+    """Average linkage of the usable neurons of one network, in their order, as SciPy writes it (THEORY.md, merging).
+
+    Parameters
+    ----------
+    W : array [neuron, input]
+    v : array [neuron] or [neuron, output]
+    usable : bool array [neuron]
+        Neurons with a norm; no others have a distance.
+    """
     if usable.sum() < 2:
         return np.empty((0, 4))
-    return linkage(distances(W[usable], np.sign(v[usable])), "average")
+    return linkage(distances(W[usable], v[usable]), "average")
 
 
 def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:

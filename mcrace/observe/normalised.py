@@ -57,19 +57,19 @@ def _output_weights(state: Moment) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- incoming norms
 
 
-@observable("incoming_radial")
+@observable("incoming_radial", networks="any")
 def _incoming_radial(state: Moment) -> np.ndarray:
     """Cosine of the incoming weights W of the first hidden layer and ∂L/∂W: 0 where what follows does not change with |W|."""
     return _dots(_flat(state.weights[0]), _flat(state.slopes[0]))[1]
 
 
-@observable("incoming_square")
+@observable("incoming_square", networks="any")
 def _incoming_square(state: Moment) -> np.ndarray:
     """|W|², the sum of the squares of the incoming weights of the first hidden layer."""
     return dots(state.weights[0], state.weights[0])
 
 
-@path("incoming_growth")
+@path("incoming_growth", networks="any")
 class IncomingGrowth(Path):
     """|W|² of the first hidden layer at the last recording time, or the network's end, less what it was at the start."""
 
@@ -85,7 +85,7 @@ class IncomingGrowth(Path):
         return carry["growth"]
 
 
-@path("incoming_growth_predicted")
+@path("incoming_growth_predicted", networks="any")
 class PredictedGrowth(Path):
     """Σ η²|∂L/∂W|² over the steps up to the same moment, what descent adds to |W|² where W and ∂L/∂W are orthogonal.
 
@@ -105,7 +105,7 @@ class PredictedGrowth(Path):
         return carry["sum"]
 
 
-@path("incoming_traded")
+@path("incoming_traded", networks="any")
 class IncomingTraded(Path):
     """Σ_a ||w_a|² - |w_a(0)|²|/(2|W(0)|²) at the end: which share of the incoming norm has gone from some neurons to others."""
 
@@ -130,7 +130,7 @@ def _neuron_squares(state: Moment) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- outgoing weights
 
 
-@path("early_growth_slope")
+@path("early_growth_slope", networks="any")
 class EarlyGrowthSlope(Path):
     """Least-squares slope of log|v(t) - v(0)| on log t over the recording times before the loss has dropped by 1 %."""
 
@@ -204,14 +204,14 @@ def _growths(state: Moment) -> tuple[np.ndarray, np.ndarray] | None:
     return own, plain
 
 
-@observable("projected_growth")
+@observable("projected_growth", networks="any")
 def _projected_growth(state: Moment) -> np.ndarray:
     """v'.v'_LN/|v'_LN|², by the network's own normalisation and by LayerNorm at the same weights; NaN without any."""
     found = _growths(state)
     return np.full(len(state.step), np.nan) if found is None else dots(*found) / dots(found[1], found[1])
 
 
-@observable("projected_growth_law")
+@observable("projected_growth_law", networks="any")
 def _projected_growth_law(state: Moment) -> np.ndarray:
     """Σ ω g/Σ ω, what the projected growth is at β = 0 and v ≈ 0, by E, the activations under LayerNorm and the residuals."""
     norm = state.origin.config.network.norm
@@ -244,7 +244,7 @@ def _normalised(h, eps):
     return out
 
 
-@observable("growth_norm_ratio")
+@observable("growth_norm_ratio", networks="any")
 def _growth_norm_ratio(state: Moment) -> np.ndarray:
     """|v'|/|v'_LN|, likewise: what the law of the projected growth is not true of."""
     found = _growths(state)
@@ -260,7 +260,7 @@ def _told(clean: np.ndarray, noisy: np.ndarray) -> np.ndarray:
     return separations(both, np.arange(both.shape[1]) >= clean.shape[1])
 
 
-@observable("roughness_auc", ("seen",), tests=True, images=True)
+@observable("roughness_auc", ("seen",), tests=True, images=True, networks="any")
 def _roughness_auc(state: Moment) -> np.ndarray:
     """Area under the ROC curve of telling images with noise of 0.5 from clean ones by their roughness E: of the input, of the
     input with its pixels in a random order, and of h in the first hidden layer.

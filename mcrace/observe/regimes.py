@@ -7,7 +7,7 @@ import numpy as np
 from mcrace.compiled import compiled
 from mcrace.observe.base import observable
 from mcrace.observe.outputs import accuracy_of, loss_of
-from mcrace.observe.snapshot import Snapshot
+from mcrace.observe.snapshot import Moment, Snapshot
 
 
 @compiled
@@ -175,13 +175,13 @@ def _parameter_distance(state: Snapshot) -> np.ndarray:
     return out
 
 
-@observable("test_loss", tests=True)
-def _test_loss(state: Snapshot) -> np.ndarray:
+@observable("test_loss", tests=True, networks="any")
+def _test_loss(state: Moment) -> np.ndarray:
     """Mean loss over the test samples."""
     return loss_of(state.test)
 
 
-@observable("test_accuracy", tests=True)
-def _test_accuracy(state: Snapshot) -> np.ndarray:
+@observable("test_accuracy", tests=True, networks="any")
+def _test_accuracy(state: Moment) -> np.ndarray:
     """Share of test samples whose output has the sign of the label."""
     return accuracy_of(state.test)

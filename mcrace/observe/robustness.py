@@ -51,43 +51,43 @@ def _under_each(
     return reduce(*rows).reshape(found.shape[:3])
 
 
-@observable("test_nll", tests=True)
+@observable("test_nll", tests=True, networks="any")
 def _test_nll(state: Moment) -> np.ndarray:
     """Mean negative log likelihood of the labels of test samples."""
     return _clean(state, _likelihoods)
 
 
-@observable("test_ece", tests=True)
+@observable("test_ece", tests=True, networks="any")
 def _test_ece(state: Moment) -> np.ndarray:
     """Expected calibration error on test samples, in 15 bins of the probability of the answer."""
     return _clean(state, calibration_errors)
 
 
-@observable("test_error_auc", tests=True)
+@observable("test_error_auc", tests=True, networks="any")
 def _test_error_auc(state: Moment) -> np.ndarray:
     """Area under the ROC curve of telling errors on test samples by a low probability of the answer; NaN without errors."""
     return _clean(state, _error_areas)
 
 
-@observable("corrupted_accuracy", UNDER, tests=True, images=True)
+@observable("corrupted_accuracy", UNDER, tests=True, images=True, networks="any")
 def _corrupted_accuracy(state: Moment) -> np.ndarray:
     """Share of corrupted test samples whose output has the sign of the label."""
     return _corrupted(state, _right)
 
 
-@observable("corrupted_nll", UNDER, tests=True, images=True)
+@observable("corrupted_nll", UNDER, tests=True, images=True, networks="any")
 def _corrupted_nll(state: Moment) -> np.ndarray:
     """Mean negative log likelihood of the labels of corrupted test samples."""
     return _corrupted(state, _likelihoods)
 
 
-@observable("corrupted_ece", UNDER, tests=True, images=True)
+@observable("corrupted_ece", UNDER, tests=True, images=True, networks="any")
 def _corrupted_ece(state: Moment) -> np.ndarray:
     """Expected calibration error on corrupted test samples, in 15 bins of the probability of the answer."""
     return _corrupted(state, calibration_errors)
 
 
-@observable("corrupted_error_auc", UNDER, tests=True, images=True)
+@observable("corrupted_error_auc", UNDER, tests=True, images=True, networks="any")
 def _corrupted_error_auc(state: Moment) -> np.ndarray:
     """Area under the ROC curve of telling errors on corrupted test samples by a low probability of the answer; NaN without
     errors.
@@ -107,7 +107,7 @@ def _uncertainty(state: Moment) -> np.ndarray:
     return state.uncertainties[0]
 
 
-@observable("test_uncertainty", tests=True)
+@observable("test_uncertainty", tests=True, networks="any")
 def _test_uncertainty(state: Moment) -> np.ndarray:
     """The first hidden layer's own uncertainty 1/σ_eff², mean over test samples; NaN where it is not normalised."""
     if state.origin.config.network.norm is None:
@@ -116,7 +116,7 @@ def _test_uncertainty(state: Moment) -> np.ndarray:
     return np.cumsum(found, axis=1)[:, -1] / found.shape[1]
 
 
-@observable("corrupted_uncertainty", UNDER, tests=True, images=True)
+@observable("corrupted_uncertainty", UNDER, tests=True, images=True, networks="any")
 def _corrupted_uncertainty(state: Moment) -> np.ndarray:
     """The first hidden layer's own uncertainty 1/σ_eff², mean over corrupted test samples; NaN where it is not normalised."""
     if state.origin.config.network.norm is None:
@@ -125,7 +125,7 @@ def _corrupted_uncertainty(state: Moment) -> np.ndarray:
     return np.cumsum(found, axis=3)[..., -1] / found.shape[3]
 
 
-@observable("uncertainty_error_auc", UNDER, tests=True, images=True)
+@observable("uncertainty_error_auc", UNDER, tests=True, images=True, networks="any")
 def _uncertainty_error_auc(state: Moment) -> np.ndarray:
     """Area under the ROC curve of telling errors on corrupted test samples by 1/σ_eff² of the first hidden layer."""
     if state.origin.config.network.norm is None:
@@ -142,13 +142,13 @@ def _swapped(state: Moment, reduce: Callable[[np.ndarray, np.ndarray], np.ndarra
     return np.stack([_corrupted(state.normalised_by(kind), reduce) for kind in TEST_NORMS], axis=1)
 
 
-@observable("swapped_accuracy", ("test_norm", *UNDER), tests=True, images=True)
+@observable("swapped_accuracy", ("test_norm", *UNDER), tests=True, images=True, networks="any")
 def _swapped_accuracy(state: Moment) -> np.ndarray:
     """Accuracy on corrupted test samples behind each of the normalisations, whatever it was trained with; NaN without any."""
     return _swapped(state, _right)
 
 
-@observable("swapped_nll", ("test_norm", *UNDER), tests=True, images=True)
+@observable("swapped_nll", ("test_norm", *UNDER), tests=True, images=True, networks="any")
 def _swapped_nll(state: Moment) -> np.ndarray:
     """Mean negative log likelihood on corrupted test samples behind each of the normalisations; NaN without any."""
     return _swapped(state, _likelihoods)

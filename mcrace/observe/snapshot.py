@@ -297,7 +297,7 @@ class Snapshot(Moment):
 
     @cached_property
     def slopes(self) -> tuple[np.ndarray, ...]:
-        """v D and w.D."""
+        """-∂L/∂W = v D and -∂L/∂v = w.D."""
         along = np.cumsum(self.W * self.drift, axis=2)[:, :, -1]
         return self.v[:, :, None] * self.drift, along
 

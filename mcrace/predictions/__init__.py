@@ -9,6 +9,7 @@ from mcrace.predictions import (
     capacity,
     corruption_robustness,
     cyclic_order,
+    depth_transfer,
     early_phase,
     extremal_directions,
     fixed_gate_race,
@@ -32,7 +33,7 @@ from mcrace.predictions.judging import cases, test
 from mcrace.predictions.panels import Panel
 
 __all__ = ["PREDICTIONS", "Evidence", "Needs", "Options", "Panel", "Prediction", "Verdict", "angular_momentum",
-           "balancedness", "capacity", "cases", "corruption_robustness", "cyclic_order", "early_phase", "extremal_directions",
-           "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging", "mutual_alignment",
-           "normalised_growth", "prediction", "racing", "sign_and_death", "span_freezing", "tangent_convergence", "test",
-           "unbalanced_start", "unlocking", "winner_concentration", "winner_stability"]
+           "balancedness", "capacity", "cases", "corruption_robustness", "cyclic_order", "depth_transfer", "early_phase",
+           "extremal_directions", "fixed_gate_race", "growth_law", "judge_mean", "lottery_ticket", "merging",
+           "mutual_alignment", "normalised_growth", "prediction", "racing", "sign_and_death", "span_freezing",
+           "tangent_convergence", "test", "unbalanced_start", "unlocking", "winner_concentration", "winner_stability"]

@@ -50,19 +50,19 @@ class CorruptionRobustness(Prediction):
 
     Statistic: per network, the difference of its accuracies, mean over the 20 conditions, and in each (whose p-values are
     Holm's over the 20).  The same for the other normalisations, fixed and learnt λ, and for what E adds: against E frozen at
-    its mean over the training samples, and E of another sample.  Control: LayerNorm trained on corrupted images, whose
-    difference lies beyond the margin.  Reported: NLL, calibration (ECE), and how well errors are told by low probability
-    (area under the ROC curve, AUC), clean and corrupted.
+    its mean over the training samples, and E of another sample.  Control: networks without normalisation, or trained on
+    corrupted images, whose difference has to lie beyond the margin.  Reported: NLL, calibration (ECE), and how well errors
+    are told by low probability (area under the ROC curve, AUC), clean and corrupted.
     """
 
     options = RobustnessOptions
     across = True
     meaning = {
-        "supported": "Bayesian R-LayerNorm changes the accuracy on corrupted images by no more than the margin; training on "
-                     "corrupted images does.",
+        "supported": "Bayesian R-LayerNorm changes the accuracy on corrupted images by no more than the margin; the control "
+                     "differs by more, so that the test would have seen it.",
         "refuted": "Bayesian R-LayerNorm changes the accuracy on corrupted images by more than the margin; whether by its E, "
                    "the rows with E frozen and E of another sample say.",
-        "not discriminating": "No difference by the normalisation, but none by training on corrupted images either.",
+        "not discriminating": "No difference by the normalisation, but none in the control either.",
     }
 
     def needs(self, options: RobustnessOptions) -> Needs:

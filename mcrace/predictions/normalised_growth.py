@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from mcrace.predictions.base import NOT_TESTABLE, Evidence, Needs, Options, Prediction, Verdict, prediction
-from mcrace.predictions.forms import Measured, is_plain_descent, judge_mean, judge_measured, report_mean
+from mcrace.predictions.forms import Measure, Measured, is_plain_descent, judge_mean, judge_measured, report_mean
 from mcrace.predictions.panels import CONTROL, HALF_STEP, MAIN, Panel, legend_above, rows
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, log_slopes
@@ -50,7 +50,8 @@ class NormalisedGrowth(Prediction):
     For Bayesian R-LayerNorm, at β = 0, v ≈ 0 and the same W, E takes from the growth of v what it says: the projection
     v'_BR.v'_LN/|v'_LN|² is Σ ω_n g_n/Σ ω_n, g = exp(-αψ(λE)), ω_n = r_n A_n.Σ_k r_k A_k, within 1e-5; as a control the ratio of
     the norms is not.  And E tells images with noise of 0.5 from clean ones: an area under the ROC curve of at least 0.8 by E of
-    the input; as controls not with its pixels in a random order, and 0.5 ± 0.05 by E of h.
+    the input; as controls not with its pixels in a random order, and 0.5 ± 0.05 by E of h, whose units have no order at the
+    start, and none that training knows of where E is not of h.
     """
 
     options = NormalisedOptions
@@ -67,7 +68,8 @@ class NormalisedGrowth(Prediction):
         paths = ("incoming_growth", "incoming_growth_predicted", "incoming_traded", "early_growth_slope")
         moments = ("incoming_radial@onset", "incoming_square@start", "projected_growth@start", "projected_growth_law@start",
                    "growth_norm_ratio@start")
-        return Needs((*paths, *moments, *(("roughness_auc@final",) if options.images else ())), control_half_step=True)
+        images = ("roughness_auc@start", "roughness_auc@final") if options.images else ()
+        return Needs((*paths, *moments, *images), control_half_step=True)
 
     def judge(self, evidence: Evidence, options: NormalisedOptions) -> list[Verdict]:
         norm = evidence.main.config["network"]["norm"]
@@ -76,10 +78,9 @@ class NormalisedGrowth(Prediction):
         if not is_plain_descent(evidence.main):
             return self.not_testable(evidence, NO_STEPS)
         slopes = Margin(1 - options.margin, 1 + options.margin)
-        exact = judge_mean(self, evidence, "growth of |W|² over Σ η²|∂L/∂W|²", Margin(1 - GROWTH, 1 + GROWTH), growth_ratios,
-                           Margin(1 - GROWTH, 1 + GROWTH).misses, primary=True)
-        radial = judge_mean(self, evidence, "|cosine| of W and ∂L/∂W, onset", Margin(high=ORTHOGONAL), radials,
-                            Margin(high=ORTHOGONAL).misses)
+        exact = self._at_any_step(evidence, "growth of |W|² over Σ η²|∂L/∂W|²", Margin(1 - GROWTH, 1 + GROWTH), growth_ratios,
+                                  primary=True)
+        radial = self._at_any_step(evidence, "|cosine| of W and ∂L/∂W, onset", Margin(high=ORTHOGONAL), radials)
         early = judge_mean(self, evidence, "slope of log|v(t) - v(0)| on log t", slopes,
                            lambda c: c["early_growth_slope"], slopes.misses)
         traded = report_mean(self, evidence, "share of |W|² that changed hands", lambda c: c["incoming_traded"])
@@ -98,6 +99,15 @@ class NormalisedGrowth(Prediction):
             drawn.append(Panel("How well E tells images with noise from clean ones, by what it is measured on.",
                                partial(_draw_told, evidence, options.least_auc), 3))
         return drawn
+
+    def _at_any_step(
+        self, evidence: Evidence, statistic: str, margin: Margin, measure: Measure, primary: bool = False
+    ) -> Verdict:
+        """The verdict on what is exact at a step of any size; half of it would change nothing but what is recorded."""
+        main, control = Measured.of(evidence.main, measure), evidence.control
+        return judge_measured(
+            self, evidence, statistic, margin, main, Measured.of(control, measure) if control else None, margin.misses, None,
+            (evidence.main, *([control] if control else [])), primary, has_step_error=False)
 
     def _conserved(self, evidence: Evidence, margin: Margin) -> Verdict:
         """What is left of the growth of |W|² as η goes to 0: nothing, at the rate of η."""
@@ -120,11 +130,13 @@ class NormalisedGrowth(Prediction):
     def _told(self, evidence: Evidence, options: NormalisedOptions) -> list[Verdict]:
         least, chance = Margin(low=options.least_auc), Margin(0.45, 0.55)
         of = {seen: Measured.of(evidence.main, partial(told_by, seen)) for seen in SEEN}
+        at_start = Measured.of(evidence.main, partial(told_by, "hidden", state="start"))
         fails = lambda i: i.high < options.least_auc
         judged = partial(judge_measured, self, evidence, cells=(evidence.main,), has_step_error=False)
         return [judged("AUC of E of the input at noise 0.5", least, of["input"], of["permuted"], fails),
                 judged("AUC of E of the input, control: E of h", least, of["input"], of["hidden"], fails),
-                judged("AUC of E of h at noise 0.5", chance, of["hidden"], of["input"], chance.misses)]
+                judged("AUC of E of h at noise 0.5, start", chance, at_start, of["input"], chance.misses),
+                judged("AUC of E of h at noise 0.5, end", chance, of["hidden"], of["input"], chance.misses)]
 
 
 def growth_ratios(cell: CellResults) -> np.ndarray:
@@ -152,9 +164,9 @@ def projection_errors(cell: CellResults, name: str) -> np.ndarray:
         return np.abs(cell.at(name, "start") / cell.at("projected_growth_law", "start") - 1)
 
 
-def told_by(seen: str, cell: CellResults) -> np.ndarray:
+def told_by(seen: str, cell: CellResults, state: str = "final") -> np.ndarray:
     """Area under the ROC curve of telling noisy images from clean ones by E of what is seen, for each network."""
-    return cell.at("roughness_auc", "final")[:, SEEN.index(seen)]
+    return cell.at("roughness_auc", state)[:, SEEN.index(seen)]
 
 
 def _draw_slopes(evidence: Evidence, margin: float, axes: Axes) -> None:
