@@ -8,7 +8,7 @@ from dataclasses import replace
 from mcrace.errors import StudyError, nearest
 from mcrace.mistakes import listed, validated
 from mcrace.observe import OBSERVABLES
-from mcrace.predictions.base import Options, Prediction
+from mcrace.predictions.base import Needs, Options, Prediction
 from mcrace.predictions.judging import with_options
 from mcrace.stages import STAGES
 from mcrace.study import Cell, Seeds, Study, Training
@@ -32,17 +32,21 @@ def complete(study: Study) -> Study:
     controls = {name for _, options in wanted for name in options.controls}
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
-    observables = tuple(dict.fromkeys(o for need in needs for o in need.observables))
-    stages = tuple(dict.fromkeys(s for need in needs for s in need.stages))
-    _check_observables(study, observables)
-    _check_layers(study, observables, stages)
+    about = [(need, _judged(options, study, controls)) for need, (_, options) in zip(needs, wanted)]
+    cells = [_recording(c, [need for need, judged in about if c.name in judged]) for c in study.cells]
+    _check_observables(cells)
+    _check_layers(cells)
     halved = {name for need, (_, o) in zip(needs, wanted) if need.control_half_step for name in o.controls}
-    cells = [_recording(c, observables, stages) for c in study.cells]
+    halved |= {name for need, judged in about if need.half_step for name in judged if name not in controls}
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
-    if any(need.half_step for need in needs):
-        cells += [_at_half_step(c) for c in cells if c.role == "main" or c.name in halved]
+    cells += [_at_half_step(c) for c in cells if c.name in halved]
     return replace(study, cells=tuple(cells))
+
+
+def _judged(options: Options, study: Study, controls: set[str]) -> set[str]:
+    """The cells that a prediction is judged on, and its controls."""
+    return {*(options.cells or (c.name for c in study.cells if c.name not in controls)), *options.controls}
 
 
 def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Options]]:
@@ -74,11 +78,11 @@ def _wanted(study: Study, mistakes: list[str]) -> Iterator[tuple[Prediction, Opt
             mistakes.append(f"record.stages: unknown stage {name!r}: {nearest(name, STAGES)}")
 
 
-def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
+def _check_observables(cells: list[Cell]) -> None:
     """Whether observables mean something in the cells, and have what they look at; told of the first of each cell."""
     mistakes = []
-    for cell in study.cells:
-        asked, config = (*cell.config.record.observables, *observables), cell.config
+    for cell in cells:
+        asked, config = cell.config.record.observables, cell.config
         for lacking, attribute, sentence in (
             (not config.task.test_samples, "tests", "task.test_samples: is 0 in cell {cell}, but {name!r} needs test samples"),
             (config.task.image() is None, "images", "task.kind: {kind!r} has no images to corrupt in cell {cell}, but {name!r} "
@@ -96,26 +100,26 @@ def _check_observables(study: Study, observables: tuple[str, ...]) -> None:
         raise StudyError(listed(mistakes))
 
 
-def _check_layers(study: Study, observables: tuple[str, ...], stages: tuple[str, ...]) -> None:
+def _check_layers(cells: list[Cell]) -> None:
     """Whether what is recorded is of such networks; told of the first observable, or stage, that is not, of each cell."""
     mistakes = []
-    for cell in study.cells:
+    for cell in cells:
         record = cell.config.record
         if cell.config.layered:
-            odd = [o for o in (*record.observables, *observables) if OBSERVABLES[o.partition("@")[0]].networks == "one-layer"]
-            odd += [s for s in (*record.stages, *stages) if not STAGES[s].layered]
+            odd = [o for o in record.observables if OBSERVABLES[o.partition("@")[0]].networks == "one-layer"]
+            odd += [s for s in record.stages if not STAGES[s].layered]
             mistakes += [f"cell {cell.name}: {one!r} is of networks with one hidden layer of ReLUs and one output, without "
                          "network.bias, network.norm and network.init.subtract_start" for one in odd[:1]]
     if mistakes:
         raise StudyError(listed(mistakes))
 
 
-def _recording(cell: Cell, observables: tuple[str, ...], stages: tuple[str, ...]) -> Cell:
-    """The cell with what predictions, and stages, need recorded."""
+def _recording(cell: Cell, needs: list[Needs]) -> Cell:
+    """The cell with what the predictions that look at it, and stages, need recorded."""
     record = cell.config.record
-    stages = tuple(dict.fromkeys((*record.stages, *stages)))
-    for_stages = (o for name in stages for o in STAGES[name].observables)
-    union = tuple(dict.fromkeys((*record.observables, *observables, *for_stages)))
+    stages = tuple(dict.fromkeys((*record.stages, *(s for need in needs for s in need.stages))))
+    observables = (*(o for need in needs for o in need.observables), *(o for name in stages for o in STAGES[name].observables))
+    union = tuple(dict.fromkeys((*record.observables, *observables)))
     return replace(cell, config=replace(cell.config, record=record.model_copy(update={"observables": union, "stages": stages})))
 
 

@@ -82,16 +82,16 @@ def _alike(config: Config) -> Config:
 def _speed(config: Config, pool: dict[str, np.ndarray]) -> Speed:
     """Time trainings that differ in their steps, and in their recording times."""
     _seconds(config, pool, 1, 1)  # compiles
-    steps = RECORDINGS
+    first, steps = _seconds(config, pool, 1, 1), RECORDINGS
     short = _seconds(config, pool, steps, 1)
     recorded = _seconds(config, pool, steps, RECORDINGS)
     long, spent = steps, short
-    while spent * min(NETWORKS, plan.batch_size(config)) < SECONDS:
+    while (spent - first) * min(NETWORKS, plan.batch_size(config)) < SECONDS:  # of which what is done once is no part
         long *= 4
         spent = _seconds(config, pool, long, 1)
     spent = min(spent, _seconds(config, pool, long, 1))  # of two, the one that was disturbed less
-    step = max(spent - short, 0.0) / (long - steps) if long > steps else spent / steps
-    return Speed(max(short - steps * step, 0.0), max(recorded - short, 0.0) / (RECORDINGS - 1), step)
+    step = max(spent - first, 0.0) / (long - 1)
+    return Speed(max(first - step, 0.0), max(recorded - short, 0.0) / (RECORDINGS - 1), step)
 
 
 def _seconds(config: Config, pool: dict[str, np.ndarray], steps: int, recordings: int) -> float:

@@ -8,6 +8,7 @@ from scipy import stats
 
 import mcrace
 from mcrace.errors import StudyError
+from mcrace.kernels.field_networks import population_drifts
 from mcrace.observe import OBSERVABLES
 from mcrace.observe.rotation import _sample_momenta, _vector_momenta, _velocities, hotelling, momenta
 from mcrace.predictions import PREDICTIONS
@@ -163,7 +164,7 @@ def test_the_momentum_on_samples_without_end_is_the_limit_of_that_on_samples():
 
     def state_of(task):
         config = SimpleNamespace(task=task)
-        return SimpleNamespace(W=W, v=v, origin=SimpleNamespace(config=config, entropy=1, seeds=np.arange(4)))
+        return SimpleNamespace(weights=(W, v), W=W, v=v, origin=SimpleNamespace(config=config, entropy=1, seeds=np.arange(4)))
 
     compute = OBSERVABLES["angular_momentum_population"].compute
     for options in ({}, {"function": "square"}, {"function": "linear"}, {"epsilon": 0.5}, {"scale": "unit-rms"}):
@@ -174,7 +175,38 @@ def test_the_momentum_on_samples_without_end_is_the_limit_of_that_on_samples():
         D = ((on > 0) * (y - np.maximum(on, 0) @ v[0])[:, None]).T @ X / len(X)
         assert momenta(W[:1], (v[0][:, None] * D)[None])[0] == pytest.approx(found[0], abs=4e-3)
         assert found.max() < 1e-14 if task.symmetric else found.min() > 0.01
-    assert np.isnan(compute(state_of(invariant(anisotropy=2.0)))).all()
+    assert np.isnan(compute(state_of(invariant(function="quadratic")))).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"function": "square"}, {"function": "linear", "epsilon": 0.5}, {"epsilon": -0.7},
+                                     {"function": "square", "scale": "unit-rms", "epsilon": 0.4}])
+def test_the_population_is_what_samples_are_drawn_from(options):
+    """Drifts and losses of a million samples are those of the population within six times their standard error."""
+    W, v = networks_of(1)
+    task = invariant(samples=200_000, **options)
+    D, loss = population_drifts(W, v, task.population_of(0, np.arange(1)))
+    terms, lost = [], []
+    for network in range(5):
+        X, y = task.sample({}, ENTROPY, network)
+        on = X @ W[0].T
+        r = y - np.maximum(on, 0) @ v[0]
+        terms.append([((on > 0) * r[:, None]).T @ (X / len(X)), ((on > 0) * r[:, None] ** 2).T @ (X**2 / len(X))])
+        lost.append([np.mean(r**2) / 2, np.var(r**2) / 4])
+    (mean, square), (found, variance) = np.mean(terms, axis=0), np.mean(lost, axis=0)
+    assert (abs(mean - D[0]) < 6 * np.sqrt(square / 1e6)).all() and abs(found - loss[0]) < 6 * np.sqrt(variance / 1e6)
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"function": "quadratic"}, 'task.function = "quadratic" has no closed form'), ({"anisotropy": 2.0}, "anisotropy = 1.0"),
+    ({"dimension": 2, "order": 5}, "task.order = 1"), ({"labels": "sign", "loss": "logistic"}, 'task.labels = "value"'),
+    ({"center": True}, "task.center = false"), ({"center_samples": True}, "task.center_samples = false"),
+    ({"whiten": True}, "task.whiten = false"), ({"scale": "unit-norm"}, 'task.scale = "none" or "unit-rms"'),
+    ({"permute_labels": True}, "task.permute_labels = false"), ({"permute_inputs": True}, "task.permute_inputs = false"),
+    ({"corruption": {"sigma": 0.1, "of": "train"}}, "without task.corruption of training samples")])
+def test_a_population_without_a_closed_form_is_refused(options, words):
+    with pytest.raises(StudyError, match=r'^training\.gradient = "population"') as error:
+        invariant(**options).population_of(0, np.arange(1))
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def vectors_of(seed=0, samples=4000, **options):
@@ -424,4 +456,25 @@ angular-momentum = { control = "linear" }
     found = {v.statistic: v for v in reversed(mcrace.test(results))}
     assert found["population j"].verdict == "supported" and found["population j"].high < 1e-14
     assert found["share of p < 0.05, start"].control.estimate > 0.5
+    mcrace.plot(results, "angular-momentum").savefig(tmp_path / "figure.svg")
+
+
+def test_vectors_heavy_balls_and_areas_from_file_to_verdict(tmp_path):
+    """One output in closed form beside networks of several outputs: each has the verdicts that are about it."""
+    ball = ('task.samples = 8\ntraining = { method = "heavy-ball", momentum = 0.9, initial_velocity = 0.5, steps = 40, '
+            'gradient = "population" }\nrecord.times = { spacing = "linear", count = 41 }')
+    plane = ('training = { gradient = "population", steps = 40 }\nrecord.times = { spacing = "linear", count = 41 }\n'
+             "task.dimension = 2\ntask.samples = 8")
+    cells = {"vectors": 'task.kind = "equivariant"', "ball": ball, "ball-linear": ball + '\ntask.function = "linear"',
+             "plane": plane, "plane-linear": plane + '\ntask.function = "linear"'}
+    more = "".join(f'[[cells]]\nname = "{name}"\n{lines}\n' for name, lines in cells.items())
+    results = mcrace.run(study(more + "[predictions]\nangular-momentum = {}", steps=40), tmp_path / "run", workers=0)
+    found = {v.cell: v for v in reversed(mcrace.test(results))}
+    assert found["vectors"].control.estimate > 0.5 and found["vectors"].estimate <= found["vectors"].margin.high
+    assert found["ball"].verdict == "supported" and found["ball"].high < 1e-10 and found["ball"].control.estimate > 0.01
+    assert found["plane"].verdict == "supported" and abs(found["plane"].estimate) < 1e-13
+    assert found["plane"].control.estimate > 0.01
+    vectors = results.cell("vectors")
+    assert np.isnan(vectors["momentum_decay"]).all() and np.isnan(vectors["swept_area"]).all()
+    assert np.isnan(vectors.at("angular_momentum_population", "start")).all()
     mcrace.plot(results, "angular-momentum").savefig(tmp_path / "figure.svg")

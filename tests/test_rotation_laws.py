@@ -8,7 +8,7 @@ from scipy import stats
 from test_rotation import followed, invariant, networks_of, study
 
 import mcrace
-from mcrace.kernels.population import population_drift
+from mcrace.kernels.field_networks import population_drifts
 from mcrace.predictions.angular_momentum import p_values, slopes
 
 ORDERS = """
@@ -90,7 +90,7 @@ def rolled(task, mu, steps, eta=0.01, networks=40):
     config = SimpleNamespace(training=SimpleNamespace(kept_velocity=mu))
     for k in range(steps + 1):
         yield SimpleNamespace(W=W, v=v, step=np.full(networks, k), origin=SimpleNamespace(config=config))
-        D, _ = population_drift(W, v, **vars(task.moments()))
+        D, _ = population_drifts(W, v, task.population_of(0, np.arange(networks)))
         along = np.cumsum(W * D, axis=2)[:, :, -1]
         U, u = mu * U + eta * v[:, :, None] * D, mu * u + eta * along
         W, v = W + U, v + u

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_tasks_files import archive, records
 
+from mcrace import estimate
 from mcrace.completion import complete
 from mcrace.errors import StudyError, nearest
 from mcrace.study import Times, load_study, parse_study, recording_steps
@@ -80,6 +81,32 @@ def test_completing_adds_what_predictions_need():
     assert "cosine@start" in main.config.record.observables and "alignment@level=0.1" in lazy.config.record.observables
     assert half.config.training.step_size == main.config.training.step_size / 2
     assert half.config.training.steps == 2 * main.config.training.steps and half.seeds.count == 200
+
+
+def test_what_a_prediction_needs_goes_to_the_cells_that_it_is_judged_on():
+    text = BASE + """
+[[cells]]
+name = "vectors"
+task = { kind = "equivariant", loss = "mse" }
+[[cells]]
+name = "lazy"
+network.init.scale = 1.0
+[predictions]
+racing = { cells = ["main"], control = "lazy" }
+"""
+    main, vectors, lazy, half = complete(parse_study(text)).cells
+    for cell in (main, lazy, half):
+        assert "cosine@start" in cell.config.record.observables
+    assert vectors.config.record.observables == ("loss",) and half.name == "main+half-step"
+    assert any("cell vectors: " in line for line in mistakes(text.replace('["main"]', '["main", "vectors"]')))
+
+
+def test_a_price_tells_what_is_done_once_from_what_every_step_takes(monkeypatch):
+    monkeypatch.setattr(estimate, "_seconds", lambda config, pool, steps, recordings: 0.1 + 0.003 * recordings + 1e-5 * steps)
+    for found in estimate.estimate(parse_study(BASE + '[[cells]]\nname = "long"\ntraining.steps = 1_000_000')):
+        steps, times = found.cell.config.training.steps, found.cell.config.record.times
+        recordings = len(recording_steps(times, steps))
+        assert found.core_seconds == pytest.approx(4 * (0.103 + 0.003 * recordings + 1e-5 * steps))
 
 
 def test_seeds_are_a_number_or_a_range():

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.kernels.population import population_drift
+from mcrace.errors import StudyError
+from mcrace.kernels.field_networks import population_drifts
 from mcrace.observe.base import Carry, Path, observable, path
+from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.snapshot import Moment, Snapshot
 
 LEAST = 1e-3  # of a(0): below this a neuron has no direction to speak of, as it passes by 0
@@ -49,11 +51,14 @@ def momenta(W: np.ndarray, velocity: np.ndarray) -> np.ndarray:
 @observable("angular_momentum", networks="any")
 def _angular_momentum(state: Moment) -> np.ndarray:
     """j = |J|/(√2 Σ|w||w'|) of the flow w' = v D, on the samples that the network trains on.  Where there are as many outputs
-    as inputs, output weights count like input weights.
+    as inputs, output weights count like input weights; NaN for any other layers.
     """
     if isinstance(state, Snapshot):
         return momenta(state.W, state.v[:, :, None] * state.drift)
-    W, V = _of_vectors(state)
+    vectors = _of_vectors(state)
+    if vectors is None:
+        return np.full(len(state.y), np.nan)
+    W, V = vectors
     velocities = np.empty((len(W), 2 * W.shape[1], W.shape[2]))
     X, r = _of_each(state), np.ascontiguousarray(residuals(state))
     for i in range(len(W)):
@@ -67,13 +72,19 @@ def _angular_momentum_fresh(state: Moment) -> np.ndarray:
     return _angular_momentum(state.test)
 
 
-@observable("angular_momentum_population")
-def _angular_momentum_population(state: Snapshot) -> np.ndarray:
-    """The same on samples without end, in closed form; NaN for a task whose population gradient is not known."""
-    moments = getattr(state.origin.config.task, "moments", lambda: None)()
-    if moments is None:
-        return np.full(len(state.W), np.nan)
-    return momenta(state.W, state.v[:, :, None] * population_drift(state.W, state.v, **vars(moments))[0])
+@observable("angular_momentum_population", networks="any", relu=True)
+def _angular_momentum_population(state: Snapshot | LayeredSnapshot) -> np.ndarray:
+    """The same on samples without end, in closed form; NaN for tasks whose population gradient has none, those with quadratic
+    labels among them, and for networks of several layers or outputs.
+    """
+    origin = state.origin
+    try:
+        population = origin.config.task.population_of(origin.entropy, origin.seeds)
+    except StudyError:
+        population = None
+    if population is None or isinstance(state, LayeredSnapshot):
+        return np.full(len(state.weights[0]), np.nan)
+    return momenta(state.W, state.v[:, :, None] * population_drifts(state.W, state.v, population)[0])
 
 
 @compiled
@@ -186,18 +197,10 @@ def _velocities(W, V, X, r, out):
                     out[neurons + a, k] += h * r[n, k] / len(X)
 
 
-def _of_vectors(state: Moment) -> tuple[np.ndarray, np.ndarray]:
-    """W and V [network, neuron, input] of networks with one hidden layer and as many outputs as inputs.
-
-    Raises
-    ------
-    TypeError
-        For any other network.
-    """
-    W, V = state.weights
-    if V.shape[1] != W.shape[2]:
-        raise TypeError("an angular momentum takes one output, or as many outputs as inputs")
-    return W, np.ascontiguousarray(V.swapaxes(1, 2))
+def _of_vectors(state: Moment) -> tuple[np.ndarray, np.ndarray] | None:
+    """W and V [network, neuron, input] of networks with one hidden layer and as many outputs as inputs; None for any others."""
+    W, V, *rest = state.weights
+    return None if rest or V.shape[1] != W.shape[2] else (W, np.ascontiguousarray(V.swapaxes(1, 2)))
 
 
 def _of_each(state: Moment) -> np.ndarray:
@@ -212,7 +215,7 @@ def residuals(state: Moment) -> np.ndarray:
     return state.y / (1 + np.exp(state.y * state.outputs))
 
 
-@observable("angular_momentum_f", tests=True, networks="any")
+@observable("angular_momentum_f", tests=True, networks="any", relu=True)
 def _angular_momentum_f(state: Moment) -> np.ndarray:
     """Hotelling's T² that J = mean of r ∇f(x)∧x over test samples is 0, as a number that follows F(p, N-p), p = d(d-1)/2.
 
@@ -221,7 +224,7 @@ def _angular_momentum_f(state: Moment) -> np.ndarray:
     return _tested(state, True)
 
 
-@observable("angular_momentum_inputs_f", tests=True, networks="any")
+@observable("angular_momentum_inputs_f", tests=True, networks="any", relu=True)
 def _angular_momentum_inputs_f(state: Moment) -> np.ndarray:
     """The same of input weights alone: a control where labels turn along, as that J is not 0."""
     return _tested(state, False)
@@ -231,10 +234,11 @@ def _tested(state: Moment, both: bool) -> np.ndarray:
     test = state.test
     X, r = _of_each(test), residuals(test)
     components, out = X.shape[2] * (X.shape[2] - 1) // 2, np.full(len(X), np.nan)
-    if X.shape[1] <= components:
+    one_output = isinstance(test, Snapshot)
+    vectors = None if one_output else _of_vectors(test)
+    if X.shape[1] <= components or not (one_output or vectors):
         return out
     sample = np.empty((X.shape[1], components))
-    vectors = None if isinstance(test, Snapshot) else _of_vectors(test)
     for i in range(len(out)):
         x = np.ascontiguousarray(X[i])
         if vectors is None:
@@ -263,18 +267,22 @@ def _steps_momenta(before, after, out):
                 c += 1
 
 
-@path("momentum_decay")
+@path("momentum_decay", networks="any")
 class MomentumDecay(Path):
     """The largest |J_k - μ^{k-1} J_1|/|J_1|, J_k = Σ_a w_k∧(w_k - w_{k-1}) of the actual steps, over the steps k with records
-    before and after them; NaN where no step was recorded alone.
+    before and after them; NaN where no step was recorded alone, and for networks of several layers or outputs.
     """
 
-    def begin(self, state: Snapshot) -> Carry:
+    def begin(self, state: Snapshot | LayeredSnapshot) -> Carry:
+        if isinstance(state, LayeredSnapshot):
+            return {"error": np.full(len(state.y), np.nan)}
         inputs = state.W.shape[2]
         first = np.full((len(state.W), inputs * (inputs - 1) // 2), np.nan)
         return {"W": np.array(state.W), "step": state.step.copy(), "first": first, "error": np.full(len(state.W), np.nan)}
 
-    def follow(self, carry: Carry, state: Snapshot) -> None:
+    def follow(self, carry: Carry, state: Snapshot | LayeredSnapshot) -> None:
+        if isinstance(state, LayeredSnapshot):
+            return
         J = np.empty(carry["first"].shape)
         _steps_momenta(carry["W"], state.W, J)
         alone = state.step == carry["step"] + 1
@@ -359,16 +367,19 @@ class OrderBroken(Path):
         return np.where(np.isnan(carry["angle"]).all(axis=1), np.nan, shares)
 
 
-@path("swept_area")
+@path("swept_area", networks="any")
 class SweptArea(Path):
-    """Σ_a ∫|w|² dφ over Σ_a ∫|w|² |dφ|, by chords between recording times; in the plane, NaN in other dimensions."""
+    """Σ_a ∫|w|² dφ over Σ_a ∫|w|² |dφ|, by chords between recording times; in the plane, NaN in other dimensions and for
+    networks of several layers or outputs.
+    """
 
-    def begin(self, state: Snapshot) -> Carry:
-        sums = np.zeros((len(state.W), 2))
-        return {"W": np.array(state.W), "sums": sums}
+    def begin(self, state: Snapshot | LayeredSnapshot) -> Carry:
+        if isinstance(state, LayeredSnapshot):
+            return {"sums": np.zeros((len(state.y), 2))}
+        return {"W": np.array(state.W), "sums": np.zeros((len(state.W), 2))}
 
-    def follow(self, carry: Carry, state: Snapshot) -> None:
-        if state.W.shape[2] == 2:
+    def follow(self, carry: Carry, state: Snapshot | LayeredSnapshot) -> None:
+        if not isinstance(state, LayeredSnapshot) and state.W.shape[2] == 2:
             _sweep(carry["W"], state.W, carry["sums"])
             carry["W"][...] = state.W
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -139,11 +139,10 @@ class AngularMomentum(Prediction):
 
     def _vectors(self, evidence: Evidence) -> list[Verdict]:
         """Labels that turn along: both layers' momentum together is 0, and that of input weights alone is the control."""
-        cells = [c for c in evidence.cells if kind_of(c) == "equivariant" and is_symmetric(c) and enough_samples(c)]
         return [judge_level(self, replace(evidence, main=cell), f"share of p < 0.05, vectors, {told}, control: inputs alone",
                            Measured.of(cell, partial(p_values, state=state)),
                            Measured.of(cell, partial(p_values, state=state, name=INPUTS)), (cell,))
-                for cell in cells for state, told in ((START, "start"), (EARLY, "early"))]
+                for cell in vector_cells(evidence) for state, told in ((START, "start"), (EARLY, "early"))]
 
     def _heavy_balls(self, evidence: Evidence) -> list[Verdict]:
         """Exact in every step, as w_k∧w_{k+1} = w_k∧(velocity) and the gradient adds nothing to it."""
@@ -186,7 +185,9 @@ class AngularMomentum(Prediction):
         if len(ladder) > 2:
             out.append(Panel("j against the number of samples: median, half and nine tenths of the networks; dashed, N^(-1/2).",
                              partial(_draw_sizes, ladder)))
-        shown = [c for c in (symmetric[0], *broken(evidence)) if enough_samples(c)]
+        shown = [Row(c.name, c, is_symmetric(c)) for c in (symmetric[0], *broken(evidence)) if enough_samples(c)]
+        for cell in vector_cells(evidence):
+            shown += [Row(cell.name, cell, True), Row(f"{cell.name}, inputs alone", cell, False, INPUTS)]
         if len(shown) > 1:
             out.append(Panel("How often Hotelling's test on fresh samples finds an angular momentum: share of networks with "
                              "p < 0.05 and its 95 % interval.", partial(_draw_shares, shown), len(shown)))
@@ -211,6 +212,11 @@ def symmetric_cells(evidence: Evidence) -> list[CellResults]:
     """Cells of the task "invariant" that nothing makes less symmetric; samples come one by one, and are learnt from."""
     return [c for c in evidence.cells if kind_of(c) == "invariant" and is_symmetric(c) and c.config["task"]["order"] == 1
             and from_samples(c)]
+
+
+def vector_cells(evidence: Evidence) -> list[CellResults]:
+    """Cells of the task "equivariant" that nothing makes less symmetric, with test samples enough for Hotelling's law."""
+    return [c for c in evidence.cells if kind_of(c) == "equivariant" and is_symmetric(c) and enough_samples(c)]
 
 
 def from_samples(cell: CellResults) -> bool:
@@ -319,20 +325,30 @@ def _draw_sizes(ladder: list[CellResults], axes: Axes) -> None:
     legend_above(axes, f"Angular momentum,\nn = {len(seeds):,} networks", columns=1)
 
 
-def _draw_shares(cells: list[CellResults], axes: Axes) -> None:
+@dataclass(frozen=True)
+class Row:
+    """What one row of the picture of shares shows."""
+
+    told: str
+    cell: CellResults
+    symmetric: bool
+    name: str = "angular_momentum_f"
+
+
+def _draw_shares(rows: list[Row], axes: Axes) -> None:
     for shift, (state, told, marker) in enumerate(((START, "start", "o"), (EARLY, "half the loss", "s"))):
-        for place, cell in enumerate(cells):
-            p = p_values(cell, state)
+        for place, row in enumerate(rows):
+            p = p_values(row.cell, state, row.name)
             found = share_interval(p[np.isfinite(p)] < 0.05) if np.isfinite(p).any() else None
             if found:
-                y, colour = place + 0.24 * (shift - 0.5), MAIN if is_symmetric(cell) else CONTROL
+                y, colour = place + 0.24 * (shift - 0.5), MAIN if row.symmetric else CONTROL
                 axes.plot([found.low, found.high], [y, y], color=colour, linewidth=1.5)
                 axes.plot(found.estimate, y, marker, color=colour, markersize=5, markeredgecolor="white", markeredgewidth=0.7)
         axes.plot([], [], marker, color="0.4", label=told)
-    count = len(cells[0].seeds)
+    count = len(rows[0].cell.seeds)
     band = level_band(count)
     axes.axvspan(max(band.low, 0.0), band.high, color="0.6", alpha=0.3, linewidth=0, label="binomial band round 0.05")
-    axes.set_yticks(range(len(cells)), [c.name for c in cells])
-    axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with p < 0.05,\npure number")
+    axes.set_yticks(range(len(rows)), [row.told for row in rows])
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(-0.02, 1.02), xlabel="share of networks with p < 0.05,\npure number")
     axes.tick_params(axis="y", length=0)
     legend_above(axes, f"Hotelling's test,\nn = {count:,} networks a cell", columns=1)

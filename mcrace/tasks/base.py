@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -142,6 +143,25 @@ class Task(Section):
             If it has none.
         """
         raise StudyError(f'training.gradient = "population": that of task.kind = "{self.kind}" has no closed form')
+
+    def _deviation_of_population(self, **wanted: object) -> float:
+        """σ of prepared inputs whose raw ones are N(0, I), where no option gives them, or their labels, another law.
+
+        Parameters
+        ----------
+        **wanted
+            Options of the task at which its law has a closed form, beside those of every task.
+        """
+        about = 'training.gradient = "population" goes'
+        plain = {"permute_inputs": False, "center_samples": False, "whiten": False, "permute_labels": False}
+        for key, value in {**wanted, **plain}.items():
+            if getattr(self, key) != value:
+                raise StudyError(f"{about} with task.{key} = {json.dumps(value)}")
+        if self._condition_of("train") != CLEAN:
+            raise StudyError(f"{about} without task.corruption of training samples")
+        if self.scale == "unit-norm":
+            raise StudyError(f'{about} with task.scale = "none" or "unit-rms"')
+        return 1.0 if self.scale == "none" else 1 / float(np.sqrt(self.inputs()))
 
     def sample(self, pool: Pool, entropy: int, network: int) -> Drawn:
         """Prepared samples [sample, input] and labels [sample] of one network."""

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from mcrace.compiled import compiled
+from mcrace.errors import StudyError
+from mcrace.kernels.dynamics import Population, half_sphere_mean, mean_power
 from mcrace.seeds import Stream
 from mcrace.tasks.base import Drawn, Pool, Task, task
 
 NORM, SQUARE, LINEAR, QUADRATIC = range(4)
 FUNCTIONS = {"norm": NORM, "square": SQUARE, "linear": LINEAR, "quadratic": QUADRATIC}
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Scalar labels of isotropic Gaussian inputs, as far as the population gradient of ReLU neurons depends on them.
-
-    With x = deviation·z, z ~ N(0, I), and y = g(|z|) + linear z_1 + quadratic (z_1² - z_2²).
-
-    Attributes
-    ----------
-    deviation : float
-        Standard deviation of each input.
-    radial : float
-        E[g(|z|)|z|].
-    linear, quadratic : float
-    mean_square : float
-        E[y²].
-    """
-
-    deviation: float
-    radial: float
-    linear: float
-    quadratic: float
-    mean_square: float
 
 
 class Rotation(Task):
@@ -69,7 +46,6 @@ class Rotation(Task):
     def draw_inputs(self, stream: Stream) -> np.ndarray:
         """Raw inputs [sample, input]."""
         return self._round(stream) * self.anisotropy ** (0.5 - np.arange(self.dimension) / (self.dimension - 1))
-
 
     def _round(self, stream: Stream) -> np.ndarray:
         """Samples [sample, input] of an isotropic law."""
@@ -118,20 +94,17 @@ class Invariant(Rotation):
         X = self.draw_inputs(stream)
         return X, self._labels(X)
 
-    def moments(self) -> Moments | None:
-        """What the population gradient depends on; None where it is not known in closed form."""
-        moved = self.center or self.center_samples or self.whiten or self.scale == "unit-norm"
-        if self.anisotropy != 1 or self.order > 1 or moved or self.loss != "mse" or self.permute_labels:
-            return None
-        d, linear, quadratic = self.dimension, self.epsilon, 0.0
-        known = {"norm": (math.sqrt(d), 1.0), "square": (_mean_power(d, 3) / d, 1 + 2 / d)}
-        radial, square = known.get(self.function, (0.0, 0.0))
-        if self.function == "linear":
-            linear += 1.0
+    def population_of(self, entropy: int, networks: np.ndarray) -> Population:
+        deviation = self._deviation_of_population(labels="value", anisotropy=1.0, order=1, center=False)
         if self.function == "quadratic":
-            quadratic = 0.5
-        deviation = 1 / math.sqrt(d) if self.scale == "unit-rms" else 1.0
-        return Moments(deviation, radial, linear, quadratic, square + linear**2 + 4 * quadratic**2)
+            raise StudyError('training.gradient = "population": that of task.function = "quadratic" has no closed form')
+        d, linear = self.dimension, self.epsilon + (self.function == "linear")
+        radial, square = {"norm": (math.sqrt(d), 1.0), "square": (mean_power(d, 3) / d, 1 + 2 / d), "linear": (0.0, 0.0)}[
+            self.function]  # E[g(|z|)|z|] and E[g²] of raw inputs z
+        units = np.zeros((2 if linear else 0, d))
+        units[:, 0] = np.array([linear, -linear])[: len(units)] / deviation
+        return Population(units, np.array([1.0, -1.0])[: len(units)], deviation, deviation * radial * half_sphere_mean(d),
+                          square + linear**2)
 
 
 @task("equivariant")
@@ -196,8 +169,3 @@ def _median(function: str, inputs: int) -> float:
     """The median of a function, by Wilson and Hilferty's of |x|² (PNAS 17, 684, 1931): off by 1 % at most."""
     square = (1 - 2 / (9 * inputs)) ** 3
     return {"norm": math.sqrt(square), "square": square}.get(function, 0.0)
-
-
-def _mean_power(inputs: int, power: int) -> float:
-    """E|z|^power of z ~ N(0, I)."""
-    return 2 ** (power / 2) * math.exp(math.lgamma((inputs + power) / 2) - math.lgamma(inputs / 2))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from mcrace.compiled import compiled
-from mcrace.errors import StudyError
 from mcrace.kernels.dynamics import Population
 from mcrace.seeds import SHARED, Stream
 from mcrace.tasks.base import Drawn, Pool, task
@@ -47,13 +45,8 @@ class Teacher(GaussianInputs):
         return X, y if self.labels == "value" else np.where(y > 0, 1.0, -1.0)
 
     def population_of(self, entropy: int, networks: np.ndarray) -> Population:
-        for key, wanted in (("labels", "value"), ("whiten", False), ("center_samples", False), ("permute_labels", False)):
-            if getattr(self, key) != wanted:
-                raise StudyError(f'training.gradient = "population" goes with task.{key} = {json.dumps(wanted)}')
-        if self.scale == "unit-norm":
-            raise StudyError('training.gradient = "population" goes with task.scale = "none" or "unit-rms"')
+        deviation = self._deviation_of_population(labels="value")
         entropy = entropy if self.data_entropy is None else self.data_entropy
-        deviation = 1.0 if self.scale == "none" else 1 / np.sqrt(self.dimension)
         if self.fresh_teacher:
             units = np.empty((len(networks), self.teacher_neurons, self.dimension))
             for i, network in enumerate(networks):
