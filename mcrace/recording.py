@@ -10,7 +10,7 @@ import numpy as np
 from mcrace.initial import parameters_of
 from mcrace.observe import OBSERVABLES, Moment, Path
 from mcrace.observe.alignment import SOME
-from mcrace.observe.robustness import TEST_NORMS
+from mcrace.observe.snapshot import NORMALISATIONS
 from mcrace.study import Config
 from mcrace.tasks.corruption import CONDITIONS, KINDS
 
@@ -19,7 +19,7 @@ LEVELS = {"onset": 0.99}
 # what the entries of a dimension are called
 COORDINATES = {"corruption": np.array(KINDS, object), "severity": np.arange(1, 1 + len(CONDITIONS[0])),
                "seen": np.array(["input", "permuted", "hidden"], object),
-               "test_norm": np.array(TEST_NORMS, object)}
+               "test_norm": np.array(NORMALISATIONS, object)}
 
 
 class Status(IntEnum):

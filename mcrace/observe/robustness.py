@@ -12,12 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from mcrace.observe.base import observable
-from mcrace.observe.snapshot import Moment
+from mcrace.observe.snapshot import NORMALISATIONS, Moment
 from mcrace.statistics.calibration import calibration_errors, separations
 from mcrace.tasks.corruption import CONDITIONS
 
 UNDER = ("corruption", "severity")
-TEST_NORMS = ("layernorm", "r_layernorm", "bayesian_r_layernorm")
 
 
 def _right(f: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -102,17 +101,12 @@ def _nothing(state: Moment, *sizes: int) -> np.ndarray:
     return np.full((len(state.step), *sizes), np.nan)
 
 
-def _uncertainty(state: Moment) -> np.ndarray:
-    """1/σ_eff² of the first hidden layer [network, sample]."""
-    return state.uncertainties[0]
-
-
 @observable("test_uncertainty", tests=True, networks="any")
 def _test_uncertainty(state: Moment) -> np.ndarray:
     """The first hidden layer's own uncertainty 1/σ_eff², mean over test samples; NaN where it is not normalised."""
     if state.origin.config.network.norm is None:
         return _nothing(state)
-    found = _uncertainty(state.test)
+    found = state.test.uncertainties[0]
     return np.cumsum(found, axis=1)[:, -1] / found.shape[1]
 
 
@@ -121,7 +115,7 @@ def _corrupted_uncertainty(state: Moment) -> np.ndarray:
     """The first hidden layer's own uncertainty 1/σ_eff², mean over corrupted test samples; NaN where it is not normalised."""
     if state.origin.config.network.norm is None:
         return _nothing(state, *map(len, (CONDITIONS, CONDITIONS[0])))
-    found = state.under_each(_uncertainty)
+    found = state.corrupted_uncertainties
     return np.cumsum(found, axis=3)[..., -1] / found.shape[3]
 
 
@@ -132,14 +126,15 @@ def _uncertainty_error_auc(state: Moment) -> np.ndarray:
         return _nothing(state, *map(len, (CONDITIONS, CONDITIONS[0])))
     wrong = state.corrupted_outputs * state.test.y[:, None, None] <= 0
     wrong = wrong if wrong.ndim == 4 else wrong.any(axis=4)
-    return _under_each(state.under_each(_uncertainty), np.zeros(wrong.shape[:1] + wrong.shape[3:]),
+    return _under_each(state.corrupted_uncertainties, np.zeros(wrong.shape[:1] + wrong.shape[3:]),
                        lambda found, _: separations(found, wrong.reshape(found.shape)))
 
 
 def _swapped(state: Moment, reduce: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     if state.origin.config.network.norm is None:
-        return _nothing(state, len(TEST_NORMS), *map(len, (CONDITIONS, CONDITIONS[0])))
-    return np.stack([_corrupted(state.normalised_by(kind), reduce) for kind in TEST_NORMS], axis=1)
+        return _nothing(state, len(NORMALISATIONS), *map(len, (CONDITIONS, CONDITIONS[0])))
+    each = np.moveaxis(state.swapped_outputs, 3, 0)
+    return np.stack([_under_each(outputs, state.test.y, reduce) for outputs in each], axis=1)
 
 
 @observable("swapped_accuracy", ("test_norm", *UNDER), tests=True, images=True, networks="any")

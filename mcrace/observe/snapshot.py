@@ -12,6 +12,7 @@ import numpy as np
 from mcrace.compiled import compiled
 from mcrace.dynamics import dynamics_of, population_of
 from mcrace.kernels import PopulationSamples, Samples, networks, samples
+from mcrace.kernels.architecture import NORMS
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
@@ -19,6 +20,8 @@ from mcrace.tasks.corruption import CONDITIONS, Condition
 
 if TYPE_CHECKING:
     from mcrace.study import Config
+
+NORMALISATIONS = tuple(NORMS)
 
 
 @compiled
@@ -166,6 +169,16 @@ class Moment:
     def corrupted_outputs(self) -> np.ndarray:
         """f on the test samples under each of `CONDITIONS` [network, corruption, severity, sample]."""
         return self.under_each(lambda state: state.outputs)
+
+    @cached_property
+    def corrupted_uncertainties(self) -> np.ndarray:
+        """1/σ_eff² of the first hidden layer under each of `CONDITIONS` [network, corruption, severity, sample]."""
+        return self.under_each(lambda state: state.uncertainties[0])
+
+    @cached_property
+    def swapped_outputs(self) -> np.ndarray:
+        """f behind each of `NORMALISATIONS` as well [network, corruption, severity, normalisation, sample(, output)]."""
+        return self.under_each(lambda state: np.stack([state.normalised_by(kind).outputs for kind in NORMALISATIONS], axis=1))
 
     def under_each(self, measure: Callable[[Self], np.ndarray]) -> np.ndarray:
         """What a measure [network, ...] gives under each of `CONDITIONS`: array [network, corruption, severity, ...]."""
