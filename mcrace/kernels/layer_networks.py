@@ -163,7 +163,16 @@ class LayeredSamples:
         opened = np.zeros((some, len(gates)), gates.dtype)
         scales = aligned((some, int(plan.kept - plan.scales[0]) * room, lanes), np.float64)
         G_all = aligned((groups if slopes else 0, plan.size, lanes), np.float64)
-        evaluate(P, C, G, R, gates, *self.data, plan, self.norm, self.loss, slopes, f, x, opened, scales, G_all)
+        units, numbers = int(plan.normals[0]), int(plan.scales[0])
+        for g in range(groups):
+            given = (P, g, C, G, R, gates, *self.data, plan, self.norm, self.loss)
+            evaluate(*given, True, False)
+            f[g] = R[top * room : units * room]
+            if hidden:
+                x[g], opened[g], scales[g] = R[: top * room], gates, R[numbers * room : plan.kept * room]
+            if slopes:
+                evaluate(*given, False, True)
+                G_all[g] = G[0]
         out = _samples_of_lanes(f, room, networks)[:, : self.layers.outputs, : self.count].swapaxes(1, 2)
         layers, sigmas = [], []
         if hidden:

@@ -8,13 +8,13 @@ network with biases or shifts has outputs at them.  A padded unit stays 0, and t
 
 from __future__ import annotations
 
-from mcrace.compiled import compiled
+from mcrace.compiled import compiled, inner
 from mcrace.kernels.architecture import NONE, RATES
 from mcrace.kernels.layers import (
     add,
     linear,
     normalised_layer,
-    plain_layer,
+    output,
     residuals,
     slope_below,
     slope_bias,
@@ -46,35 +46,48 @@ def _units(R, plan, l, samples):
 
 
 @inline
-def _hidden(P, at, plan, norm, l, below, rough, R, gates, samples):
-    """The activations of a hidden layer."""
+def _linear(P, at, plan, norm, l, below, R, gates, samples):
+    """What comes before the normalisation of a hidden layer; without one, its activations."""
     W, above = _weights(P, at, plan, l), _activations(R, plan, l, samples)
-    bias = own(P, at + plan.biases[l], W.rows, 1)
-    on, skips = own(gates, plan.activations[l] * samples, W.rows, samples), plan.skips[l]
-    if norm.kind == NONE:
-        plain_layer(W, bias, below, above, on, plan.bias, skips)
-    else:
-        gain, shift = own(P, at + plan.gains[l], W.rows, 1), own(P, at + plan.shifts[l], W.rows, 1)
+    on, plain = own(gates, plan.activations[l] * samples, W.rows, samples), norm.kind == NONE
+    if not plain:
+        above = own(R, plan.normals[l] * samples, W.rows, samples)
+    linear(W, own(P, at + plan.biases[l], W.rows, 1), below, above, on, plan.bias, plain, plain and plan.skips[l])
+
+
+@inner
+def _finish(P, at, plan, norm, l, rough, R, gates, samples):
+    """The activations of a hidden layer, from what `_linear` found."""
+    above = _activations(R, plan, l, samples)
+    if norm.kind != NONE:
+        gain, shift = own(P, at + plan.gains[l], above.rows, 1), own(P, at + plan.shifts[l], above.rows, 1)
         rate = load(own(P, at + plan.rates, len(plan.units), 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
-        linear(W, bias, below, units, plan.bias)
-        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.units[l], skips)
-    if skips:
-        add(above, below)
+        on = own(gates, plan.activations[l] * samples, above.rows, samples)
+        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.units[l], plan.skips[l])
+    if plan.skips[l]:
+        add(above, _activations(R, plan, l - 1, samples))
 
 
-@compiled
+@inner
 def forward(P, at, plan, norm, x, rough, R, gates, samples):
     """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
     last = len(plan.units)
-    _hidden(P, at, plan, norm, 0, x.T, rough, R, gates, samples)
-    for l in range(1, last):
-        _hidden(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), rough, R, gates, samples)
-    V, f = _weights(P, at, plan, last), _activations(R, plan, last, samples)
-    linear(V, own(P, at + plan.biases[last], V.rows, 1), _activations(R, plan, last - 1, samples), f, plan.bias)
+    for l in range(last):
+        if l == 0:
+            _linear(P, at, plan, norm, l, x.T, R, gates, samples)
+        else:
+            _linear(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), R, gates, samples)
+        _finish(P, at, plan, norm, l, rough, R, gates, samples)
+    V, below, f = _weights(P, at, plan, last), _activations(R, plan, last - 1, samples), _activations(R, plan, last, samples)
+    bias = own(P, at + plan.biases[last], V.rows, 1)
+    if V.rows == 1:
+        output(V, bias, below, f, plan.bias)
+    else:
+        linear(V, bias, below, f, own(gates, 0, V.rows, samples), plan.bias, False, False)
 
 
-@compiled
+@inner
 def backward(P, at, plan, norm, x, G, R, gates, samples):
     """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
     last = len(plan.units)
@@ -111,7 +124,7 @@ def _clear(target):
         store(target, p, 0, zeros(target, 1, 1))
 
 
-@compiled
+@inner
 def centre_layers(P, plan):
     """Take the mean over its units out of each hidden layer of a group, the first of P."""
     for l in range(len(plan.units)):
@@ -131,18 +144,22 @@ def _source(P, g, C, plan, norm):
     return source, at
 
 
-@compiled
-def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, back):
-    """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters."""
+@inner
+def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, ahead, back):
+    """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters.
+
+    Unless `ahead`, activations and outputs are in the workspace already.
+    """
     source, at = _source(P, g, C, plan, norm)
     _clear(own(G, 0, plan.size, 1))
     total = zeros(own(G, 0, 1, 1), 1, 1)
     for start in range(0, x.rows, chunk):
         samples = min(chunk, x.rows - start)
         few = part(x, start, samples)
-        forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
+        if ahead:
+            forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
         f = _activations(R, plan, len(plan.units), samples)
-        total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, total)
+        total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, back, total)
         if back:
             backward(source, at, plan, norm, few, G, R, gates, samples)
     if back and norm.kind != NONE:
@@ -208,7 +225,7 @@ def train(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm, etas, met
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
                 break
-            total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True)
+            total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True, True)
             if marks.any:
                 _watch(marks, g, first + t, total, P)
             if t < len(etas):
@@ -238,7 +255,7 @@ def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm
             if marks.alive[g] == 0:
                 break
             if marks.any:
-                total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, False)
+                total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True, False)
                 _watch(marks, g, first + t, total, P)
             if t < len(etas):
                 order = orders[g, t]
@@ -247,11 +264,11 @@ def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm
                 take(rough[g % len(rough)].reshape(-1, 1, rough.shape[2]), order, batch_rough)
                 count = (order[:, 0] >= 0).sum()
                 batch_share[:count], batch_share[count:] = 1 / count, 0
-                slopes(P, g, C, plan, norm, few_x, few_y, few_E, few_shares, R, gates, G, chunk, method.loss, True)
+                slopes(P, g, C, plan, norm, few_x, few_y, few_E, few_shares, R, gates, G, chunk, method.loss, True, True)
                 _descend(P, U, G, g, plan, etas[t], method, marks.alive[g])
 
 
-@compiled
+@inner
 def take(array, order, out):
     """out[s, :, lane] = array[order[s, lane], :, lane], and 0 where the order has -1; array [sample, col, lane or 1]."""
     own_lanes = array.shape[2] > 1
@@ -263,33 +280,9 @@ def take(array, order, out):
 
 
 @compiled
-def evaluate(P, C, G, R, gates, X, y, rough, share, plan, norm, loss, back, outputs, hidden, opened, scales, found):
-    """What there is to know of every group at its parameters P, by the arithmetic of training.
-
-    Parameters
-    ----------
-    P, C, G, R, gates, X, y, rough, share, plan, norm : as for `train`, with room for all samples at once.
-    back : bool
-        Whether the slopes of -L are wanted.
-    outputs, hidden, opened, scales, found : arrays to fill, with a first axis for the groups
-        f [row and sample, L], activations [row and sample, L], gates of added layers [row and sample], the numbers of the
-        normalisation [row and sample, L], and the slopes [parameter, L]; those without a group are left out.
-    """
-    room, last = len(share), len(plan.units)
-    top, units, numbers = plan.activations[last] * room, plan.normals[0] * room, plan.scales[0] * room
-    shares = shared(share, 0, room, 1)
-    for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
-        E = own(rough, g % len(rough) * room, room, 1)
-        source, at = _source(P, g, C, plan, norm)
-        forward(source, at, plan, norm, x, E.T, R, gates, room)
-        outputs[g] = R[top:units]
-        if len(hidden):
-            hidden[g], opened[g], scales[g] = R[:top], gates, R[numbers : plan.kept * room]
-        if back:
-            residuals(_activations(R, plan, last, room), target.T, shares.T, loss, zeros(shares, 1, 1))
-            _clear(own(G, 0, plan.size, 1))
-            backward(source, at, plan, norm, x, G, R, gates, room)
-            if norm.kind != NONE:
-                centre_layers(G, plan)
-            found[g] = G[0]
+def evaluate(P, g, C, G, R, gates, X, y, rough, share, plan, norm, loss, ahead, back):
+    """As `train`, no step, of group g and with room for all samples at once: activations and outputs, and slopes of -L in G."""
+    room = len(share)
+    x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+    E = own(rough, g % len(rough) * room, room, 1)
+    slopes(P, g, C, plan, norm, x, target, E, shared(share, 0, room, 1), R, gates, G, room, loss, ahead, back)
