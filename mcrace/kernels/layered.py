@@ -9,7 +9,20 @@ network with biases or shifts has outputs at them.  A padded unit stays 0, and t
 from __future__ import annotations
 
 from mcrace.compiled import compiled, inner
-from mcrace.kernels.architecture import NONE, RATES
+from mcrace.kernels.architecture import (
+    ACTIVATIONS,
+    BIASES,
+    GAINS,
+    NONE,
+    NORMALS,
+    RATES,
+    SCALES,
+    SHIFTS,
+    SKIPS,
+    UNITS,
+    WEIGHTS,
+    WIDTHS,
+)
 from mcrace.kernels.layers import (
     add,
     linear,
@@ -30,29 +43,29 @@ from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, pa
 
 @inline
 def _weights(P, at, plan, l):
-    return own(P, at + plan.weights[l], plan.widths[l + 1], plan.widths[l])
+    return own(P, at + plan.table[WEIGHTS, l], plan.table[WIDTHS, l + 1], plan.table[WIDTHS, l])
 
 
 @inline
 def _activations(R, plan, l, samples):
-    return own(R, plan.activations[l] * samples, plan.widths[l + 1], samples)
+    return own(R, plan.table[ACTIVATIONS, l] * samples, plan.table[WIDTHS, l + 1], samples)
 
 
 @inline
 def _units(R, plan, l, samples):
     """The normalised units of a layer, and four numbers a sample."""
-    units = own(R, plan.normals[l] * samples, plan.widths[l + 1], samples)
-    return units, own(R, plan.scales[l] * samples, 4, samples)
+    units = own(R, plan.table[NORMALS, l] * samples, plan.table[WIDTHS, l + 1], samples)
+    return units, own(R, plan.table[SCALES, l] * samples, 4, samples)
 
 
 @inline
 def _linear(P, at, plan, norm, l, below, R, gates, samples):
     """What comes before the normalisation of a hidden layer; without one, its activations."""
     W, above = _weights(P, at, plan, l), _activations(R, plan, l, samples)
-    on, plain = own(gates, plan.activations[l] * samples, W.rows, samples), norm.kind == NONE
+    on, plain = own(gates, plan.table[ACTIVATIONS, l] * samples, W.rows, samples), norm.kind == NONE
     if not plain:
-        above = own(R, plan.normals[l] * samples, W.rows, samples)
-    linear(W, own(P, at + plan.biases[l], W.rows, 1), below, above, on, plan.bias, plain, plain and plan.skips[l])
+        above = own(R, plan.table[NORMALS, l] * samples, W.rows, samples)
+    linear(W, own(P, at + plan.table[BIASES, l], W.rows, 1), below, above, on, plan.bias, plain, plain and plan.table[SKIPS, l] > 0)
 
 
 @inner
@@ -60,19 +73,19 @@ def _finish(P, at, plan, norm, l, rough, R, gates, samples):
     """The activations of a hidden layer, from what `_linear` found."""
     above = _activations(R, plan, l, samples)
     if norm.kind != NONE:
-        gain, shift = own(P, at + plan.gains[l], above.rows, 1), own(P, at + plan.shifts[l], above.rows, 1)
-        rate = load(own(P, at + plan.rates, len(plan.units), 1), l, 0, 1, 1)
+        gain, shift = own(P, at + plan.table[GAINS, l], above.rows, 1), own(P, at + plan.table[SHIFTS, l], above.rows, 1)
+        rate = load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
-        on = own(gates, plan.activations[l] * samples, above.rows, samples)
-        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.units[l], plan.skips[l])
-    if plan.skips[l]:
+        on = own(gates, plan.table[ACTIVATIONS, l] * samples, above.rows, samples)
+        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.table[UNITS, l], plan.table[SKIPS, l] > 0)
+    if plan.table[SKIPS, l]:
         add(above, _activations(R, plan, l - 1, samples))
 
 
 @inner
 def forward(P, at, plan, norm, x, rough, R, gates, samples):
     """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
-    last = len(plan.units)
+    last = plan.layers
     for l in range(last):
         if l == 0:
             _linear(P, at, plan, norm, l, x.T, R, gates, samples)
@@ -80,7 +93,7 @@ def forward(P, at, plan, norm, x, rough, R, gates, samples):
             _linear(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), R, gates, samples)
         _finish(P, at, plan, norm, l, rough, R, gates, samples)
     V, below, f = _weights(P, at, plan, last), _activations(R, plan, last - 1, samples), _activations(R, plan, last, samples)
-    bias = own(P, at + plan.biases[last], V.rows, 1)
+    bias = own(P, at + plan.table[BIASES, last], V.rows, 1)
     if V.rows == 1:
         output(V, bias, below, f, plan.bias)
     else:
@@ -90,26 +103,26 @@ def forward(P, at, plan, norm, x, rough, R, gates, samples):
 @inner
 def backward(P, at, plan, norm, x, G, R, gates, samples):
     """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
-    last = len(plan.units)
+    last = plan.layers
     for l in range(last, 0, -1):
         slope, below = _activations(R, plan, l, samples), _activations(R, plan, l - 1, samples)
         slope_weights(_weights(G, 0, plan, l), slope, below)
         if plan.bias:
-            slope_bias(own(G, plan.biases[l], slope.rows, 1), slope)
-        on = own(gates, plan.activations[l - 1] * samples, below.rows, samples)
+            slope_bias(own(G, plan.table[BIASES, l], slope.rows, 1), slope)
+        on = own(gates, plan.table[ACTIVATIONS, l - 1] * samples, below.rows, samples)
         rest = own(R, plan.kept * samples, below.rows, samples)
-        skips, skipped = plan.skips[l - 1], l < last and plan.skips[min(l, last - 1)]
+        skips, skipped = plan.table[SKIPS, l - 1] > 0, plan.table[SKIPS, l] > 0
         W = _weights(P, at, plan, l)
         slope_below(W, slope, below, on, rest, skips, skipped)
         if norm.kind != NONE:
             units, scale = _units(R, plan, l - 1, samples)
-            gain, g_gain = own(P, at + plan.gains[l - 1], below.rows, 1), own(G, plan.gains[l - 1], below.rows, 1)
-            g_shift, g_rate = own(G, plan.shifts[l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
-            slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.units[l - 1])
+            gain, g_gain = own(P, at + plan.table[GAINS, l - 1], below.rows, 1), own(G, plan.table[GAINS, l - 1], below.rows, 1)
+            g_shift, g_rate = own(G, plan.table[SHIFTS, l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
+            slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.table[UNITS, l - 1])
     slope = _activations(R, plan, 0, samples)
     slope_inputs(_weights(G, 0, plan, 0), slope, x.T)
     if plan.bias:
-        slope_bias(own(G, plan.biases[0], slope.rows, 1), slope)
+        slope_bias(own(G, plan.table[BIASES, 0], slope.rows, 1), slope)
 
 
 @inline
@@ -127,10 +140,10 @@ def _clear(target):
 @inner
 def centre_layers(P, plan):
     """Take the mean over its units out of each hidden layer of a group, the first of P."""
-    for l in range(len(plan.units)):
-        centre(_weights(P, 0, plan, l), plan.units[l])
+    for l in range(plan.layers):
+        centre(_weights(P, 0, plan, l), plan.table[UNITS, l])
         if plan.bias:
-            centre(own(P, plan.biases[l], plan.widths[l + 1], 1), plan.units[l])
+            centre(own(P, plan.table[BIASES, l], plan.table[WIDTHS, l + 1], 1), plan.table[UNITS, l])
 
 
 @inline
@@ -158,7 +171,7 @@ def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, ah
         few = part(x, start, samples)
         if ahead:
             forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
-        f = _activations(R, plan, len(plan.units), samples)
+        f = _activations(R, plan, plan.layers, samples)
         total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, back, total)
         if back:
             backward(source, at, plan, norm, few, G, R, gates, samples)
@@ -186,7 +199,7 @@ def _descend(P, U, G, g, plan, eta, method, alive):
                 store(ball, p, 0, where(still, velocity, u))
                 store(weights, p, 0, where(still, w + velocity, w))
     if plan.trained_rates:
-        for l in range(len(plan.units)):
+        for l in range(plan.layers):
             rate = load(weights, plan.rates + l, 0, 1, 1)
             inside = where(rate < RATES[0], RATES[0], where(rate > RATES[1], RATES[1], rate))
             store(weights, plan.rates + l, 0, where(still, inside, rate))
@@ -220,7 +233,7 @@ def train(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm, etas, met
     room = len(share)
     shares = shared(share, 0, room, 1)
     for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
         E = own(rough, g % len(rough) * room, room, 1)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
@@ -246,10 +259,10 @@ def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm
     """
     room, few = len(share), len(batch_share)
     shares, few_shares = shared(share, 0, room, 1), shared(batch_share, 0, few, 1)
-    few_x, few_y = own(batch_X, 0, few, plan.widths[0]), own(batch_y, 0, few, plan.widths[-1])
+    few_x, few_y = own(batch_X, 0, few, plan.table[WIDTHS, 0]), own(batch_y, 0, few, plan.table[WIDTHS, -1])
     few_E = own(batch_rough, 0, few, 1)
     for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
         E = own(rough, g % len(rough) * room, room, 1)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
@@ -283,6 +296,6 @@ def take(array, order, out):
 def evaluate(P, g, C, G, R, gates, X, y, rough, share, plan, norm, loss, ahead, back):
     """As `train`, no step, of group g and with room for all samples at once: activations and outputs, and slopes of -L in G."""
     room = len(share)
-    x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+    x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
     E = own(rough, g % len(rough) * room, room, 1)
     slopes(P, g, C, plan, norm, x, target, E, shared(share, 0, room, 1), R, gates, G, room, loss, ahead, back)
