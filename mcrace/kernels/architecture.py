@@ -54,6 +54,11 @@ class Norm:
     eps: float = 1e-5
     trained: tuple[str, ...] = ()
 
+    @property
+    def on_units(self) -> bool:
+        """Whether E changes with the units."""
+        return self.kind != "layernorm" and self.of == "hidden"
+
 
 class Parts(NamedTuple):
     """The arrays of a network, or of many, by what they are; empty where there are none."""
@@ -135,7 +140,7 @@ class Layers:
         return Parts(tuple(arrays[:count]), tuple(arrays[count:end]), of_norm[::3], of_norm[1::3], of_norm[2::3])
 
 
-WIDTHS, UNITS, WEIGHTS, BIASES, GAINS, SHIFTS, SKIPS, ACTIVATIONS, NORMALS, SCALES = range(10)
+WIDTHS, UNITS, WEIGHTS, BIASES, GAINS, SHIFTS, SKIPS, ACTIVATIONS, NORMALS, SCALES, SLOPES = range(11)
 
 
 class Plan(NamedTuple):
@@ -148,7 +153,7 @@ class Plan(NamedTuple):
     - where W_1, ..., V start (WEIGHTS), then b (BIASES), γ (GAINS) and β (SHIFTS)
     - SKIPS: whether x_(l-1) is added to x_l
     - rows of x_l, and of the outputs (ACTIVATIONS); of (h - mean h)/σ_eff (NORMALS); and of four numbers a sample (SCALES,
-      see `mcrace.kernels.normalisation`)
+      see `mcrace.kernels.normalisation`); of the slopes at h_l or at the outputs, in the place of one of these (SLOPES)
     """
 
     table: np.ndarray
@@ -158,6 +163,7 @@ class Plan(NamedTuple):
     moving: np.ndarray  # [kind, 2] where trained parameters start and end: first the weights, last, if at all, λ
     trained_rates: bool
     bias: bool
+    fused: bool  # whether the last hidden layer and the output are one: see `mcrace.kernels.layers.head`
     kept: int  # rows for what goes round a layer
     rows: int
 
@@ -190,12 +196,17 @@ def plan_of(layers: Layers) -> Plan:
     normals = _starts([m if norm else 0 for m in hidden], int(activations[-1]))
     scales = _starts([4 if norm else 0 for _ in hidden], int(normals[-1]))
     kept = int(scales[-1])
-    rows = [widths, layers.hidden, weights, biases, gains, shifts, layers.skips, activations, normals, scales]
+    fused = norm is not None and not norm.on_units and layers.outputs == 1 and not layers.skips[-1]
+    slopes = activations.copy()
+    if fused:
+        slopes[len(hidden) - 1] = normals[len(hidden) - 1]
+    rows = [widths, layers.hidden, weights, biases, gains, shifts, layers.skips, activations, normals, scales,
+            slopes]
     table = np.zeros((len(rows), len(widths)), np.int64)
     for row, entries in zip(table, rows):
         row[: len(entries)] = entries[: len(row)]
     moving = np.array([(start, end) for moves, start, end in kinds if moves], np.int64)
-    return Plan(table, len(hidden), rates, size, moving, STRENGTH in trained, layers.bias, kept,
+    return Plan(table, len(hidden), rates, size, moving, STRENGTH in trained, layers.bias, fused, kept,
                 kept + max(hidden) * any(layers.skips))
 
 
@@ -213,5 +224,4 @@ class NormOf(NamedTuple):
         one = dtype.type
         if norm is None:
             return cls(NONE, False, one(0), one(0))
-        kind = NORMS[norm.kind]
-        return cls(kind, kind != LAYERNORM and norm.of == "hidden", one(norm.alpha), one(norm.eps))
+        return cls(NORMS[norm.kind], norm.on_units, one(norm.alpha), one(norm.eps))

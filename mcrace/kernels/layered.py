@@ -19,18 +19,22 @@ from mcrace.kernels.architecture import (
     SCALES,
     SHIFTS,
     SKIPS,
+    SLOPES,
     UNITS,
     WEIGHTS,
     WIDTHS,
 )
 from mcrace.kernels.layers import (
     add,
+    finish_head,
+    head,
     linear,
     normalised_layer,
     output,
     residuals,
     slope_below,
     slope_bias,
+    slope_head,
     slope_inputs,
     slope_normalised,
     slope_weights,
@@ -52,10 +56,22 @@ def _activations(R, plan, l, samples):
 
 
 @inline
+def _slope(R, plan, l, samples):
+    return own(R, plan.table[SLOPES, l] * samples, plan.table[WIDTHS, l + 1], samples)
+
+
+@inline
 def _units(R, plan, l, samples):
     """The normalised units of a layer, and four numbers a sample."""
     units = own(R, plan.table[NORMALS, l] * samples, plan.table[WIDTHS, l + 1], samples)
     return units, own(R, plan.table[SCALES, l] * samples, 4, samples)
+
+
+@inline
+def _vectors(P, at, plan, l):
+    """γ and β of a layer, or their slopes."""
+    m = plan.table[WIDTHS, l + 1]
+    return own(P, at + plan.table[GAINS, l], m, 1), own(P, at + plan.table[SHIFTS, l], m, 1)
 
 
 @inline
@@ -73,7 +89,7 @@ def _finish(P, at, plan, norm, l, rough, R, gates, samples):
     """The activations of a hidden layer, from what `_linear` found."""
     above = _activations(R, plan, l, samples)
     if norm.kind != NONE:
-        gain, shift = own(P, at + plan.table[GAINS, l], above.rows, 1), own(P, at + plan.table[SHIFTS, l], above.rows, 1)
+        gain, shift = _vectors(P, at, plan, l)
         rate = load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
         on = own(gates, plan.table[ACTIVATIONS, l] * samples, above.rows, samples)
@@ -83,14 +99,38 @@ def _finish(P, at, plan, norm, l, rough, R, gates, samples):
 
 
 @inner
-def forward(P, at, plan, norm, x, rough, R, gates, samples):
-    """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
+def _head(P, at, plan, norm, rough, R, samples, kept):
+    l = plan.layers - 1
+    V, (units, scale), (gain, shift) = _weights(P, at, plan, l + 1), _units(R, plan, l, samples), _vectors(P, at, plan, l)
+    above, f = _activations(R, plan, l, samples), _activations(R, plan, l + 1, samples)
+    bias, rate = own(P, at + plan.table[BIASES, l + 1], 1, 1), load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
+    head(units, above, f, V, bias, gain, shift, rate, scale, rough, norm, plan.table[UNITS, l], plan.bias, kept)
+
+
+@inner
+def _slope_head(P, at, plan, G, R, samples):
+    l = plan.layers - 1
+    V, (units, scale), (gain, shift) = _weights(P, at, plan, l + 1), _units(R, plan, l, samples), _vectors(P, at, plan, l)
+    g_gain, g_shift = _vectors(G, 0, plan, l)
+    slope_head(_activations(R, plan, l + 1, samples), units, V, gain, shift, scale, g_gain, g_shift,
+               own(G, plan.rates + l, 1, 1))
+
+
+@inner
+def forward(P, at, plan, norm, x, rough, R, gates, samples, kept):
+    """Activations and outputs, into the workspace, of the group whose parameters start at P[at].
+
+    The activations are all there if `kept`; else where the pass back needs them.
+    """
     last = plan.layers
     for l in range(last):
         if l == 0:
             _linear(P, at, plan, norm, l, x.T, R, gates, samples)
         else:
             _linear(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), R, gates, samples)
+        if plan.fused and l == last - 1:
+            _head(P, at, plan, norm, rough, R, samples, kept)
+            return
         _finish(P, at, plan, norm, l, rough, R, gates, samples)
     V, below, f = _weights(P, at, plan, last), _activations(R, plan, last - 1, samples), _activations(R, plan, last, samples)
     bias = own(P, at + plan.table[BIASES, last], V.rows, 1)
@@ -105,10 +145,13 @@ def backward(P, at, plan, norm, x, G, R, gates, samples):
     """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
     last = plan.layers
     for l in range(last, 0, -1):
-        slope, below = _activations(R, plan, l, samples), _activations(R, plan, l - 1, samples)
-        slope_weights(_weights(G, 0, plan, l), slope, below)
+        slope, below = _slope(R, plan, l, samples), _activations(R, plan, l - 1, samples)
         if plan.bias:
             slope_bias(own(G, plan.table[BIASES, l], slope.rows, 1), slope)
+        if plan.fused and l == last:
+            _slope_head(P, at, plan, G, R, samples)
+            continue
+        slope_weights(_weights(G, 0, plan, l), slope, below)
         on = own(gates, plan.table[ACTIVATIONS, l - 1] * samples, below.rows, samples)
         rest = own(R, plan.kept * samples, below.rows, samples)
         skips, skipped = plan.table[SKIPS, l - 1] > 0, plan.table[SKIPS, l] > 0
@@ -116,10 +159,10 @@ def backward(P, at, plan, norm, x, G, R, gates, samples):
         slope_below(W, slope, below, on, rest, skips, skipped)
         if norm.kind != NONE:
             units, scale = _units(R, plan, l - 1, samples)
-            gain, g_gain = own(P, at + plan.table[GAINS, l - 1], below.rows, 1), own(G, plan.table[GAINS, l - 1], below.rows, 1)
-            g_shift, g_rate = own(G, plan.table[SHIFTS, l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
+            (gain, _), (g_gain, g_shift) = _vectors(P, at, plan, l - 1), _vectors(G, 0, plan, l - 1)
+            g_rate = own(G, plan.rates + l - 1, 1, 1)
             slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.table[UNITS, l - 1])
-    slope = _activations(R, plan, 0, samples)
+    slope = _slope(R, plan, 0, samples)
     slope_inputs(_weights(G, 0, plan, 0), slope, x.T)
     if plan.bias:
         slope_bias(own(G, plan.table[BIASES, 0], slope.rows, 1), slope)
@@ -158,6 +201,13 @@ def _source(P, g, C, plan, norm):
 
 
 @inner
+def _finish_head(P, at, plan, G):
+    last = plan.layers
+    (gain, shift), (g_gain, g_shift) = _vectors(P, at, plan, last - 1), _vectors(G, 0, plan, last - 1)
+    finish_head(_weights(P, at, plan, last), gain, shift, _weights(G, 0, plan, last), g_gain, g_shift)
+
+
+@inner
 def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, ahead, back):
     """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters.
 
@@ -170,11 +220,13 @@ def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, ah
         samples = min(chunk, x.rows - start)
         few = part(x, start, samples)
         if ahead:
-            forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
+            forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples, not back)
         f = _activations(R, plan, plan.layers, samples)
         total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, back, total)
         if back:
             backward(source, at, plan, norm, few, G, R, gates, samples)
+    if back and plan.fused:
+        _finish_head(source, at, plan, G)
     if back and norm.kind != NONE:
         centre_layers(G, plan)
     return total

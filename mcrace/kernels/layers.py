@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from mcrace.compiled import inner
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.normalisation import TILT, measure, normalise, pull_back
+from mcrace.kernels.normalisation import INVERSE, PULL, TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.tiles import add_product, dot, gate, inline, load, product, store, sweep, where, zeros
+from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, product, store, sweep, where, zeros
 
 
 @inline
@@ -180,3 +180,68 @@ def slope_normalised(slope, units, scale, gain, g_gain, g_shift, g_rate, norm, m
             store(g_shift, i, 0, dot(u, 1, load(g_shift, i, 0, 1, 1)))
         store(g_rate, 0, 0, dot(0 - pulled, load(scale, TILT, n, 1, TILE), load(g_rate, 0, 0, 1, 1)))
         pull_back(slope, units, gain, scale, pulled, n, norm, m)
+
+
+# ------------------------------------------------------------------------------------------------- a normalised layer and its output
+
+
+@inner
+def head(units, above, f, V, bias, gain, shift, rate, scale, rough, norm, m, biased, kept):
+    """A last normalised layer and its single output: as `normalised_layer` and `output`, in one pass.
+
+    The layer above is but one output, so that P/r = Σ v γ u over the units that are on is known already: it is multiplied
+    into PULL and TILT, and the pass back needs no sum over units of its own.  Activations are stored if `kept`.
+    """
+    for n in range(0, f.cols, TILE):
+        square = zeros(units, 1, TILE)
+        for i in range(m):
+            h = load(units, i, n, 1, TILE)
+            square = dot(h, h, square)
+        inverse = measure(units, n, square, rough, rate, norm, m, scale)
+        out, pull = zeros(units, 1, TILE), zeros(units, 1, TILE)
+        for i in range(units.rows):
+            v, g, u = load(V, 0, i, 1, 1), load(gain, i, 0, 1, 1), load(units, i, n, 1, TILE) * inverse
+            z = fma(g, u, load(shift, i, 0, 1, 1))
+            on = gate(z)
+            out, pull = fma(v, where(on, z, 0), out), fma(v * g, where(on, u, 0), pull)
+            store(units, i, n, u)
+            if kept:
+                store(above, i, n, where(on, z, 0))
+        if biased:
+            out = out + load(bias, 0, 0, 1, 1)
+        store(f, 0, n, out)
+        store(scale, PULL, n, pull * load(scale, PULL, n, 1, TILE))
+        store(scale, TILT, n, pull * load(scale, TILT, n, 1, TILE))
+
+
+@inner
+def slope_head(r, units, V, gain, shift, scale, g_gain, g_shift, g_rate):
+    """The units of `head` become the slope at h, up to its mean, from that at the output.
+
+    To the slope of γ is added that over v, Σ r u over the samples where the unit is on, and to that of β likewise Σ r: see
+    `finish_head`.
+    """
+    for n in range(0, r.cols, TILE):
+        tilt = load(scale, TILT, n, 1, TILE)
+        store(g_rate, 0, 0, dot(0 - load(r, 0, n, 1, TILE), tilt, load(g_rate, 0, 0, 1, 1)))
+    for i in range(0, units.rows, TILE):
+        g, b = load(gain, i, 0, TILE, 1), load(shift, i, 0, TILE, 1)
+        p, with_unit, alone = load(V, 0, i, 1, TILE).T * g, load(g_gain, i, 0, TILE, 1), load(g_shift, i, 0, TILE, 1)
+        for n in range(r.cols):
+            u, rn = load(units, i, n, TILE, 1), load(r, 0, n, 1, 1)
+            on = gate(fma(g, u, b))
+            with_unit, alone = where(on, fma(rn, u, with_unit), with_unit), where(on, alone + rn, alone)
+            c = where(on, p, 0) - u * load(scale, PULL, n, 1, 1)
+            store(units, i, n, rn * load(scale, INVERSE, n, 1, 1) * c)
+        store(g_gain, i, 0, with_unit)
+        store(g_shift, i, 0, alone)
+
+
+@inner
+def finish_head(V, gain, shift, g_V, g_gain, g_shift):
+    """The slopes of V, γ and β from the sums of `slope_head` over all samples."""
+    for i in range(V.cols):
+        v, with_unit, alone = load(V, 0, i, 1, 1), load(g_gain, i, 0, 1, 1), load(g_shift, i, 0, 1, 1)
+        store(g_V, 0, i, fma(load(gain, i, 0, 1, 1), with_unit, load(shift, i, 0, 1, 1) * alone))
+        store(g_gain, i, 0, v * with_unit)
+        store(g_shift, i, 0, v * alone)
