@@ -33,7 +33,7 @@ def inner(function: Callable) -> Any:
     return _cached(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 
 
-def _cached(function: Callable, **flags: bool) -> Any:
+def _cached(function: Callable, **flags: Any) -> Any:
     dispatcher: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False, **flags)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

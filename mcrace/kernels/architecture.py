@@ -200,8 +200,9 @@ def plan_of(layers: Layers) -> Plan:
     slopes = activations.copy()
     if fused:
         slopes[len(hidden) - 1] = normals[len(hidden) - 1]
-    rows = [widths, layers.hidden, weights, biases, gains, shifts, layers.skips, activations, normals, scales,
-            slopes]
+    rows: list[Sequence[int] | np.ndarray] = [
+        widths, layers.hidden, weights, biases, gains, shifts, layers.skips, activations, normals, scales, slopes,
+    ]  # fmt: skip
     table = np.zeros((len(rows), len(widths)), np.int64)
     for row, entries in zip(table, rows):
         row[: len(entries)] = entries[: len(row)]

@@ -93,7 +93,8 @@ class LayeredNetworks(InLanes):
             return
         size = padded(orders.shape[2], TILE)
         orders = orders_in_lanes(orders, len(self.P), self.lanes, size)
-        batch = [aligned((size, *tail, self.lanes), self.dtype) for tail in ((plan.row(WIDTHS)[0],), (plan.row(WIDTHS)[-1],), (1,))]
+        inputs, *_, outputs = plan.row(WIDTHS)
+        batch = [aligned((size, *tail, self.lanes), self.dtype) for tail in ((inputs,), (outputs,), (1,))]
         train_on_batches(self.P, self.U, *self.rooms, *self.data, *how, orders, *self.data.with_lanes(), *batch,
                          aligned((size,), self.dtype))
 

@@ -81,7 +81,8 @@ def _linear(P, at, plan, norm, l, below, R, gates, samples):
     on, plain = own(gates, plan.table[ACTIVATIONS, l] * samples, W.rows, samples), norm.kind == NONE
     if not plain:
         above = own(R, plan.table[NORMALS, l] * samples, W.rows, samples)
-    linear(W, own(P, at + plan.table[BIASES, l], W.rows, 1), below, above, on, plan.bias, plain, plain and plan.table[SKIPS, l] > 0)
+    bias, noted = own(P, at + plan.table[BIASES, l], W.rows, 1), plain and plan.table[SKIPS, l] > 0
+    linear(W, bias, below, above, on, plan.bias, plain, noted)
 
 
 @inner
@@ -93,7 +94,8 @@ def _finish(P, at, plan, norm, l, rough, R, gates, samples):
         rate = load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
         on = own(gates, plan.table[ACTIVATIONS, l] * samples, above.rows, samples)
-        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.table[UNITS, l], plan.table[SKIPS, l] > 0)
+        m, noted = plan.table[UNITS, l], plan.table[SKIPS, l] > 0
+        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, m, noted)
     if plan.table[SKIPS, l]:
         add(above, _activations(R, plan, l - 1, samples))
 
@@ -346,7 +348,14 @@ def take(array, order, out):
 
 @compiled
 def evaluate(P, g, C, G, R, gates, X, y, rough, share, plan, norm, loss, ahead, back):
-    """As `train`, no step, of group g and with room for all samples at once: activations and outputs, and slopes of -L in G."""
+    """What training computes, of group g, with room for all samples at once.
+
+    Parameters
+    ----------
+    P, C, G, R, gates, X, y, rough, share, plan, norm : as for `train`.
+    ahead : whether to put activations, of all layers, and outputs into R and gates.
+    back : whether to put the slopes of -L into G, and others in the place of the activations, which are there already.
+    """
     room = len(share)
     x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
     E = own(rough, g % len(rough) * room, room, 1)

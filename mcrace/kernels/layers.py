@@ -182,7 +182,7 @@ def slope_normalised(slope, units, scale, gain, g_gain, g_shift, g_rate, norm, m
         pull_back(slope, units, gain, scale, pulled, n, norm, m)
 
 
-# ------------------------------------------------------------------------------------------------- a normalised layer and its output
+# ------------------------------------------------------------------------------------------------- normalised, and its output
 
 
 @inner

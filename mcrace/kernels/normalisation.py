@@ -81,7 +81,7 @@ def _bent(u, i, n, m):
 # ------------------------------------------------------------------------------------------------- forward
 
 
-@inline
+@inner
 def measure(c, n, square, rough, rate, norm, m, scale):
     """1/σ_eff at samples n:n+TILE from the sums of squares; what the backward pass needs goes to `scale`.
 

@@ -13,13 +13,14 @@ This is the only module that builds LLVM code; vectors are 64 bytes, and LLVM sp
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, errors
+from numba.core.imputils import lower_getattr
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
-from numba.core.imputils import lower_getattr
 
 BYTES = 64
 BIT, INT = types.boolean, ir.IntType(32)
@@ -27,8 +28,9 @@ SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir
           types.uint8: ir.IntType(8), types.uint16: ir.IntType(16), types.int32: INT, types.int64: ir.IntType(64)}
 WHOLE = {16: types.int32, 8: types.int64}  # integers as wide as the numbers, by lanes
 
-# Only ever called by compiled code: without the wrappers for other callers a fifth less has to be compiled.
-inline = njit(error_model="numpy", boundscheck=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Only compiled code calls these: without the wrappers for other callers a fifth less has to be compiled.
+_FLAGS: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inline = njit(error_model="numpy", boundscheck=False, **_FLAGS)
 
 
 # ------------------------------------------------------------------------------------------------- tiles
@@ -197,7 +199,7 @@ def _transposed(context, builder, tile, value):
 
 
 _attribute(Tile, "T", lambda tile: tile.shaped(tile.cols, tile.rows), _transposed)
-_attribute(Tile, "bits", lambda tile: types.literal(tile.dtype.bitwidth), lambda context, builder, tile, value: context.get_dummy_value())
+_attribute(Tile, "bits", lambda tile: types.literal(tile.dtype.bitwidth), lambda context, *_: context.get_dummy_value())
 
 
 # ------------------------------------------------------------------------------------------------- lanes as bits
