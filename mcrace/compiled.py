@@ -25,7 +25,16 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 def compiled(function: Callable) -> Any:
     """Compile for arrays; releases the interpreter lock, and is cached on disk."""
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    return _cached(function, no_cfunc_wrapper=True)
+
+
+def inner(function: Callable) -> Any:
+    """As `compiled`, to be called by compiled functions alone: all that serves other callers is left out."""
+    return _cached(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+def _cached(function: Callable, **flags: Any) -> Any:
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy", boundscheck=False, **flags)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 

@@ -54,6 +54,11 @@ class Norm:
     eps: float = 1e-5
     trained: tuple[str, ...] = ()
 
+    @property
+    def on_units(self) -> bool:
+        """Whether E changes with the units."""
+        return self.kind != "layernorm" and self.of == "hidden"
+
 
 class Parts(NamedTuple):
     """The arrays of a network, or of many, by what they are; empty where there are none."""
@@ -135,29 +140,36 @@ class Layers:
         return Parts(tuple(arrays[:count]), tuple(arrays[count:end]), of_norm[::3], of_norm[1::3], of_norm[2::3])
 
 
+WIDTHS, UNITS, WEIGHTS, BIASES, GAINS, SHIFTS, SKIPS, ACTIVATIONS, NORMALS, SCALES, SLOPES = range(11)
+
+
 class Plan(NamedTuple):
     """Where things stand: among the parameters of a network, and among the rows of its workspace [row, sample].
 
-    Units and outputs are padded to a multiple of `TILE` (a single output is not), inputs are not.
+    Units and outputs are padded to a multiple of `TILE` (a single output is not), inputs are not.  The rows of `table` have
+    an entry for each layer, the rest is 0; they are one array, since each array that kernels hand on makes them longer:
+
+    - WIDTHS of inputs, hidden layers and outputs, padded; UNITS of the hidden layers, not padded
+    - where W_1, ..., V start (WEIGHTS), then b (BIASES), γ (GAINS) and β (SHIFTS)
+    - SKIPS: whether x_(l-1) is added to x_l
+    - rows of x_l, and of the outputs (ACTIVATIONS); of (h - mean h)/σ_eff (NORMALS); and of four numbers a sample (SCALES,
+      see `mcrace.kernels.normalisation`); of the slopes at h_l or at the outputs, in the place of one of these (SLOPES)
     """
 
-    widths: np.ndarray  # of inputs, hidden layers and outputs, padded
-    units: np.ndarray  # of the hidden layers, not padded
-    weights: np.ndarray  # W_1, ..., V
-    biases: np.ndarray
-    gains: np.ndarray
-    shifts: np.ndarray
+    table: np.ndarray
+    layers: int  # hidden ones
     rates: int
     size: int  # of all parameters
     moving: np.ndarray  # [kind, 2] where trained parameters start and end: first the weights, last, if at all, λ
     trained_rates: bool
     bias: bool
-    skips: np.ndarray  # whether x_(l-1) is added to x_l
-    activations: np.ndarray  # rows of x_l, and of the outputs
-    normals: np.ndarray  # rows of (h - mean h)/σ_eff
-    scales: np.ndarray  # four rows: see `mcrace.kernels.normalisation`
+    fused: bool  # whether the last hidden layer and the output are one: see `mcrace.kernels.layers.head`
     kept: int  # rows for what goes round a layer
     rows: int
+
+    def row(self, what: int) -> list[int]:
+        """A row of the table."""
+        return [int(entry) for entry in self.table[what]]
 
 
 def _starts(sizes: Sequence[int], first: int) -> np.ndarray:
@@ -184,11 +196,19 @@ def plan_of(layers: Layers) -> Plan:
     normals = _starts([m if norm else 0 for m in hidden], int(activations[-1]))
     scales = _starts([4 if norm else 0 for _ in hidden], int(normals[-1]))
     kept = int(scales[-1])
-    return Plan(
-        np.array(widths), np.array(layers.hidden), weights, biases, gains, shifts, rates, size,
-        np.array([(start, end) for moves, start, end in kinds if moves], np.int64), STRENGTH in trained, layers.bias,
-        np.array(layers.skips), activations, normals, scales, kept, kept + max(hidden) * any(layers.skips),
-    )  # fmt: skip
+    fused = norm is not None and not norm.on_units and layers.outputs == 1 and not layers.skips[-1]
+    slopes = activations.copy()
+    if fused:
+        slopes[len(hidden) - 1] = normals[len(hidden) - 1]
+    rows: list[Sequence[int] | np.ndarray] = [
+        widths, layers.hidden, weights, biases, gains, shifts, layers.skips, activations, normals, scales, slopes,
+    ]  # fmt: skip
+    table = np.zeros((len(rows), len(widths)), np.int64)
+    for row, entries in zip(table, rows):
+        row[: len(entries)] = entries[: len(row)]
+    moving = np.array([(start, end) for moves, start, end in kinds if moves], np.int64)
+    return Plan(table, len(hidden), rates, size, moving, STRENGTH in trained, layers.bias, fused, kept,
+                kept + max(hidden) * any(layers.skips))
 
 
 class NormOf(NamedTuple):
@@ -205,5 +225,4 @@ class NormOf(NamedTuple):
         one = dtype.type
         if norm is None:
             return cls(NONE, False, one(0), one(0))
-        kind = NORMS[norm.kind]
-        return cls(kind, kind != LAYERNORM and norm.of == "hidden", one(norm.alpha), one(norm.eps))
+        return cls(NORMS[norm.kind], norm.on_units, one(norm.alpha), one(norm.eps))

@@ -10,7 +10,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mcrace.kernels.architecture import Layers, NormOf, Plan, plan_of
+from mcrace.kernels.architecture import (
+    ACTIVATIONS,
+    BIASES,
+    GAINS,
+    NORMALS,
+    SCALES,
+    SHIFTS,
+    WEIGHTS,
+    WIDTHS,
+    Layers,
+    NormOf,
+    Plan,
+    plan_of,
+)
 from mcrace.kernels.lanes import GATES, aligned, lane_count, pack, padded, unpack
 from mcrace.kernels.layered import evaluate, train, train_on_batches
 from mcrace.kernels.marks import InLanes, MarkTable
@@ -80,7 +93,8 @@ class LayeredNetworks(InLanes):
             return
         size = padded(orders.shape[2], TILE)
         orders = orders_in_lanes(orders, len(self.P), self.lanes, size)
-        batch = [aligned((size, *tail, self.lanes), self.dtype) for tail in ((plan.widths[0],), (plan.widths[-1],), (1,))]
+        inputs, *_, outputs = plan.row(WIDTHS)
+        batch = [aligned((size, *tail, self.lanes), self.dtype) for tail in ((inputs,), (outputs,), (1,))]
         train_on_batches(self.P, self.U, *self.rooms, *self.data, *how, orders, *self.data.with_lanes(), *batch,
                          aligned((size,), self.dtype))
 
@@ -156,19 +170,28 @@ class LayeredSamples:
         P = packed_parameters(weights, self.layers, plan, np.float64)
         groups, lanes, H = len(P), P.shape[2], len(self.layers.hidden)
         C, G, R, gates = _rooms(plan, room, np.dtype(np.float64))
-        top = int(plan.activations[-2])
-        f = aligned((groups, int(plan.widths[-1]) * room, lanes), np.float64)
+        top = plan.row(ACTIVATIONS)[-2]
+        f = aligned((groups, plan.row(WIDTHS)[-1] * room, lanes), np.float64)
         some = groups if hidden else 0
         x = aligned((some, top * room, lanes), np.float64)
         opened = np.zeros((some, len(gates)), gates.dtype)
-        scales = aligned((some, int(plan.kept - plan.scales[0]) * room, lanes), np.float64)
+        scales = aligned((some, (plan.kept - plan.row(SCALES)[0]) * room, lanes), np.float64)
         G_all = aligned((groups if slopes else 0, plan.size, lanes), np.float64)
-        evaluate(P, C, G, R, gates, *self.data, plan, self.norm, self.loss, slopes, f, x, opened, scales, G_all)
+        units, numbers = plan.row(NORMALS)[0], plan.row(SCALES)[0]
+        for g in range(groups):
+            given = (P, g, C, G, R, gates, *self.data, plan, self.norm, self.loss)
+            evaluate(*given, True, False)
+            f[g] = R[top * room : units * room]
+            if hidden:
+                x[g], opened[g], scales[g] = R[: top * room], gates, R[numbers * room : plan.kept * room]
+            if slopes:
+                evaluate(*given, False, True)
+                G_all[g] = G[0]
         out = _samples_of_lanes(f, room, networks)[:, : self.layers.outputs, : self.count].swapaxes(1, 2)
         layers, sigmas = [], []
         if hidden:
             rows = _samples_of_lanes(x, room, networks)[:, :, : self.count]
-            layers = [rows[:, start : start + m].copy() for start, m in zip(plan.activations, self.layers.hidden)]
+            layers = [rows[:, start : start + m].copy() for start, m in zip(plan.row(ACTIVATIONS), self.layers.hidden)]
             four = _samples_of_lanes(scales, room, networks)[:, :, : self.count]
             inverses = [four[:, 4 * l + INVERSE] for l in range(H if self.layers.norm else 0)]
             sigmas = [np.divide(1, a, out=np.zeros_like(a), where=a != 0) for a in inverses]
@@ -178,7 +201,7 @@ class LayeredSamples:
     def _gates(self, activations: list[np.ndarray], opened: np.ndarray, room: int) -> list[np.ndarray]:
         """Gates from the activations, and from their bits where something was added."""
         gates = []
-        for x, skips, start in zip(activations, self.layers.skips, self.plan.activations):
+        for x, skips, start in zip(activations, self.layers.skips, self.plan.row(ACTIVATIONS)):
             on = x > 0
             if skips:
                 bits = opened[:, start * room : (start + x.shape[1]) * room].reshape(-1, x.shape[1], room)[:, :, : self.count]
@@ -222,7 +245,7 @@ class _Data(NamedTuple):
         if len(rough) == 1:
             rough = np.broadcast_to(rough, (lane_count(dtype), samples))
         lanes = pack(rough[:, :, None], room, dtype)[:, :, 0]
-        inputs, outputs = int(plan.widths[0]), int(plan.widths[-1])
+        inputs, outputs = plan.row(WIDTHS)[0], plan.row(WIDTHS)[-1]
         return cls(_padded(X, room, inputs, dtype), _padded(y, room, outputs, dtype), lanes, share)
 
     def with_lanes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +269,7 @@ def _rooms(plan: Plan, samples: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     """Room for the centred parameters, the slopes, so many samples, and their gates."""
     lanes = lane_count(dtype)
     C, G = (aligned((1, plan.size, lanes), dtype) for _ in range(2))
-    return C, G, aligned((plan.rows * samples, lanes), dtype), np.zeros(int(plan.activations[-2]) * samples, GATES[lanes])
+    return C, G, aligned((plan.rows * samples, lanes), dtype), np.zeros(plan.row(ACTIVATIONS)[-2] * samples, GATES[lanes])
 
 
 def orders_in_lanes(orders: np.ndarray, groups: int, lanes: int, size: int) -> np.ndarray:
@@ -259,13 +282,13 @@ def orders_in_lanes(orders: np.ndarray, groups: int, lanes: int, size: int) -> n
 
 def _blocks(layers: Layers, plan: Plan) -> list[tuple[int, tuple[int, ...]]]:
     """For each array of the weights, in their order, where it starts among the parameters, and its padded shape there."""
-    matrices = [(int(start), (int(above), int(below)))
-                for start, (below, above) in zip(plan.weights, pairwise(plan.widths))]  # fmt: skip
-    vectors = [(int(start), (int(wide),)) for start, wide in zip(plan.biases, plan.widths[1:])] if layers.bias else []
+    widths, gains, shifts = plan.row(WIDTHS), plan.row(GAINS), plan.row(SHIFTS)
+    matrices = [(start, (above, below)) for start, (below, above) in zip(plan.row(WEIGHTS), pairwise(widths))]
+    vectors = [(start, (wide,)) for start, wide in zip(plan.row(BIASES), widths[1:])] if layers.bias else []
     of_norm: list[tuple[int, tuple[int, ...]]] = []
     if layers.norm:
-        for l, wide in enumerate(plan.widths[1:-1]):
-            of_norm += [(int(plan.gains[l]), (int(wide),)), (int(plan.shifts[l]), (int(wide),)), (plan.rates + l, ())]
+        for l, wide in enumerate(widths[1:-1]):
+            of_norm += [(gains[l], (wide,)), (shifts[l], (wide,)), (plan.rates + l, ())]
     return [*matrices, *vectors, *of_norm]
 
 

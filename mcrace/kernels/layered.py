@@ -8,16 +8,33 @@ network with biases or shifts has outputs at them.  A padded unit stays 0, and t
 
 from __future__ import annotations
 
-from mcrace.compiled import compiled
-from mcrace.kernels.architecture import NONE, RATES
+from mcrace.compiled import compiled, inner
+from mcrace.kernels.architecture import (
+    ACTIVATIONS,
+    BIASES,
+    GAINS,
+    NONE,
+    NORMALS,
+    RATES,
+    SCALES,
+    SHIFTS,
+    SKIPS,
+    SLOPES,
+    UNITS,
+    WEIGHTS,
+    WIDTHS,
+)
 from mcrace.kernels.layers import (
     add,
+    finish_head,
+    head,
     linear,
     normalised_layer,
-    plain_layer,
+    output,
     residuals,
     slope_below,
     slope_bias,
+    slope_head,
     slope_inputs,
     slope_normalised,
     slope_weights,
@@ -30,73 +47,127 @@ from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, pa
 
 @inline
 def _weights(P, at, plan, l):
-    return own(P, at + plan.weights[l], plan.widths[l + 1], plan.widths[l])
+    return own(P, at + plan.table[WEIGHTS, l], plan.table[WIDTHS, l + 1], plan.table[WIDTHS, l])
 
 
 @inline
 def _activations(R, plan, l, samples):
-    return own(R, plan.activations[l] * samples, plan.widths[l + 1], samples)
+    return own(R, plan.table[ACTIVATIONS, l] * samples, plan.table[WIDTHS, l + 1], samples)
+
+
+@inline
+def _slope(R, plan, l, samples):
+    return own(R, plan.table[SLOPES, l] * samples, plan.table[WIDTHS, l + 1], samples)
 
 
 @inline
 def _units(R, plan, l, samples):
     """The normalised units of a layer, and four numbers a sample."""
-    units = own(R, plan.normals[l] * samples, plan.widths[l + 1], samples)
-    return units, own(R, plan.scales[l] * samples, 4, samples)
+    units = own(R, plan.table[NORMALS, l] * samples, plan.table[WIDTHS, l + 1], samples)
+    return units, own(R, plan.table[SCALES, l] * samples, 4, samples)
 
 
 @inline
-def _hidden(P, at, plan, norm, l, below, rough, R, gates, samples):
-    """The activations of a hidden layer."""
+def _vectors(P, at, plan, l):
+    """γ and β of a layer, or their slopes."""
+    m = plan.table[WIDTHS, l + 1]
+    return own(P, at + plan.table[GAINS, l], m, 1), own(P, at + plan.table[SHIFTS, l], m, 1)
+
+
+@inline
+def _linear(P, at, plan, norm, l, below, R, gates, samples):
+    """What comes before the normalisation of a hidden layer; without one, its activations."""
     W, above = _weights(P, at, plan, l), _activations(R, plan, l, samples)
-    bias = own(P, at + plan.biases[l], W.rows, 1)
-    on, skips = own(gates, plan.activations[l] * samples, W.rows, samples), plan.skips[l]
-    if norm.kind == NONE:
-        plain_layer(W, bias, below, above, on, plan.bias, skips)
-    else:
-        gain, shift = own(P, at + plan.gains[l], W.rows, 1), own(P, at + plan.shifts[l], W.rows, 1)
-        rate = load(own(P, at + plan.rates, len(plan.units), 1), l, 0, 1, 1)
+    on, plain = own(gates, plan.table[ACTIVATIONS, l] * samples, W.rows, samples), norm.kind == NONE
+    if not plain:
+        above = own(R, plan.table[NORMALS, l] * samples, W.rows, samples)
+    bias, noted = own(P, at + plan.table[BIASES, l], W.rows, 1), plain and plan.table[SKIPS, l] > 0
+    linear(W, bias, below, above, on, plan.bias, plain, noted)
+
+
+@inner
+def _finish(P, at, plan, norm, l, rough, R, gates, samples):
+    """The activations of a hidden layer, from what `_linear` found."""
+    above = _activations(R, plan, l, samples)
+    if norm.kind != NONE:
+        gain, shift = _vectors(P, at, plan, l)
+        rate = load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
         units, scale = _units(R, plan, l, samples)
-        linear(W, bias, below, units, plan.bias)
-        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, plan.units[l], skips)
-    if skips:
-        add(above, below)
+        on = own(gates, plan.table[ACTIVATIONS, l] * samples, above.rows, samples)
+        m, noted = plan.table[UNITS, l], plan.table[SKIPS, l] > 0
+        normalised_layer(units, above, gain, shift, rate, on, scale, rough, norm, m, noted)
+    if plan.table[SKIPS, l]:
+        add(above, _activations(R, plan, l - 1, samples))
 
 
-@compiled
-def forward(P, at, plan, norm, x, rough, R, gates, samples):
-    """Activations and outputs, into the workspace, of the group whose parameters start at P[at]."""
-    last = len(plan.units)
-    _hidden(P, at, plan, norm, 0, x.T, rough, R, gates, samples)
-    for l in range(1, last):
-        _hidden(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), rough, R, gates, samples)
-    V, f = _weights(P, at, plan, last), _activations(R, plan, last, samples)
-    linear(V, own(P, at + plan.biases[last], V.rows, 1), _activations(R, plan, last - 1, samples), f, plan.bias)
+@inner
+def _head(P, at, plan, norm, rough, R, samples, kept):
+    l = plan.layers - 1
+    V, (units, scale), (gain, shift) = _weights(P, at, plan, l + 1), _units(R, plan, l, samples), _vectors(P, at, plan, l)
+    above, f = _activations(R, plan, l, samples), _activations(R, plan, l + 1, samples)
+    bias, rate = own(P, at + plan.table[BIASES, l + 1], 1, 1), load(own(P, at + plan.rates, plan.layers, 1), l, 0, 1, 1)
+    head(units, above, f, V, bias, gain, shift, rate, scale, rough, norm, plan.table[UNITS, l], plan.bias, kept)
 
 
-@compiled
+@inner
+def _slope_head(P, at, plan, G, R, samples):
+    l = plan.layers - 1
+    V, (units, scale), (gain, shift) = _weights(P, at, plan, l + 1), _units(R, plan, l, samples), _vectors(P, at, plan, l)
+    g_gain, g_shift = _vectors(G, 0, plan, l)
+    slope_head(_activations(R, plan, l + 1, samples), units, V, gain, shift, scale, g_gain, g_shift,
+               own(G, plan.rates + l, 1, 1))
+
+
+@inner
+def forward(P, at, plan, norm, x, rough, R, gates, samples, kept):
+    """Activations and outputs, into the workspace, of the group whose parameters start at P[at].
+
+    The activations are all there if `kept`; else where the pass back needs them.
+    """
+    last = plan.layers
+    for l in range(last):
+        if l == 0:
+            _linear(P, at, plan, norm, l, x.T, R, gates, samples)
+        else:
+            _linear(P, at, plan, norm, l, _activations(R, plan, l - 1, samples), R, gates, samples)
+        if plan.fused and l == last - 1:
+            _head(P, at, plan, norm, rough, R, samples, kept)
+            return
+        _finish(P, at, plan, norm, l, rough, R, gates, samples)
+    V, below, f = _weights(P, at, plan, last), _activations(R, plan, last - 1, samples), _activations(R, plan, last, samples)
+    bias = own(P, at + plan.table[BIASES, last], V.rows, 1)
+    if V.rows == 1:
+        output(V, bias, below, f, plan.bias)
+    else:
+        linear(V, bias, below, f, own(gates, 0, V.rows, samples), plan.bias, False, False)
+
+
+@inner
 def backward(P, at, plan, norm, x, G, R, gates, samples):
     """Add to G the slopes of -L, where the outputs have become -dl/df times the shares of the samples."""
-    last = len(plan.units)
+    last = plan.layers
     for l in range(last, 0, -1):
-        slope, below = _activations(R, plan, l, samples), _activations(R, plan, l - 1, samples)
-        slope_weights(_weights(G, 0, plan, l), slope, below)
+        slope, below = _slope(R, plan, l, samples), _activations(R, plan, l - 1, samples)
         if plan.bias:
-            slope_bias(own(G, plan.biases[l], slope.rows, 1), slope)
-        on = own(gates, plan.activations[l - 1] * samples, below.rows, samples)
+            slope_bias(own(G, plan.table[BIASES, l], slope.rows, 1), slope)
+        if plan.fused and l == last:
+            _slope_head(P, at, plan, G, R, samples)
+            continue
+        slope_weights(_weights(G, 0, plan, l), slope, below)
+        on = own(gates, plan.table[ACTIVATIONS, l - 1] * samples, below.rows, samples)
         rest = own(R, plan.kept * samples, below.rows, samples)
-        skips, skipped = plan.skips[l - 1], l < last and plan.skips[min(l, last - 1)]
+        skips, skipped = plan.table[SKIPS, l - 1] > 0, plan.table[SKIPS, l] > 0
         W = _weights(P, at, plan, l)
         slope_below(W, slope, below, on, rest, skips, skipped)
         if norm.kind != NONE:
             units, scale = _units(R, plan, l - 1, samples)
-            gain, g_gain = own(P, at + plan.gains[l - 1], below.rows, 1), own(G, plan.gains[l - 1], below.rows, 1)
-            g_shift, g_rate = own(G, plan.shifts[l - 1], below.rows, 1), own(G, plan.rates + l - 1, 1, 1)
-            slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.units[l - 1])
-    slope = _activations(R, plan, 0, samples)
+            (gain, _), (g_gain, g_shift) = _vectors(P, at, plan, l - 1), _vectors(G, 0, plan, l - 1)
+            g_rate = own(G, plan.rates + l - 1, 1, 1)
+            slope_normalised(below, units, scale, gain, g_gain, g_shift, g_rate, norm, plan.table[UNITS, l - 1])
+    slope = _slope(R, plan, 0, samples)
     slope_inputs(_weights(G, 0, plan, 0), slope, x.T)
     if plan.bias:
-        slope_bias(own(G, plan.biases[0], slope.rows, 1), slope)
+        slope_bias(own(G, plan.table[BIASES, 0], slope.rows, 1), slope)
 
 
 @inline
@@ -111,13 +182,13 @@ def _clear(target):
         store(target, p, 0, zeros(target, 1, 1))
 
 
-@compiled
+@inner
 def centre_layers(P, plan):
     """Take the mean over its units out of each hidden layer of a group, the first of P."""
-    for l in range(len(plan.units)):
-        centre(_weights(P, 0, plan, l), plan.units[l])
+    for l in range(plan.layers):
+        centre(_weights(P, 0, plan, l), plan.table[UNITS, l])
         if plan.bias:
-            centre(own(P, plan.biases[l], plan.widths[l + 1], 1), plan.units[l])
+            centre(own(P, plan.table[BIASES, l], plan.table[WIDTHS, l + 1], 1), plan.table[UNITS, l])
 
 
 @inline
@@ -131,20 +202,33 @@ def _source(P, g, C, plan, norm):
     return source, at
 
 
-@compiled
-def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, back):
-    """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters."""
+@inner
+def _finish_head(P, at, plan, G):
+    last = plan.layers
+    (gain, shift), (g_gain, g_shift) = _vectors(P, at, plan, last - 1), _vectors(G, 0, plan, last - 1)
+    finish_head(_weights(P, at, plan, last), gain, shift, _weights(G, 0, plan, last), g_gain, g_shift)
+
+
+@inner
+def slopes(P, g, C, plan, norm, x, y, rough, share, R, gates, G, chunk, loss, ahead, back):
+    """The loss of group g, as a 1x1 tile, and, if `back`, the slopes of -L in G; C has room for centred parameters.
+
+    Unless `ahead`, activations and outputs are in the workspace already.
+    """
     source, at = _source(P, g, C, plan, norm)
     _clear(own(G, 0, plan.size, 1))
     total = zeros(own(G, 0, 1, 1), 1, 1)
     for start in range(0, x.rows, chunk):
         samples = min(chunk, x.rows - start)
         few = part(x, start, samples)
-        forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples)
-        f = _activations(R, plan, len(plan.units), samples)
-        total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, total)
+        if ahead:
+            forward(source, at, plan, norm, few, part(rough, start, samples).T, R, gates, samples, not back)
+        f = _activations(R, plan, plan.layers, samples)
+        total = residuals(f, part(y, start, samples).T, part(share, start, samples).T, loss, back, total)
         if back:
             backward(source, at, plan, norm, few, G, R, gates, samples)
+    if back and plan.fused:
+        _finish_head(source, at, plan, G)
     if back and norm.kind != NONE:
         centre_layers(G, plan)
     return total
@@ -169,7 +253,7 @@ def _descend(P, U, G, g, plan, eta, method, alive):
                 store(ball, p, 0, where(still, velocity, u))
                 store(weights, p, 0, where(still, w + velocity, w))
     if plan.trained_rates:
-        for l in range(len(plan.units)):
+        for l in range(plan.layers):
             rate = load(weights, plan.rates + l, 0, 1, 1)
             inside = where(rate < RATES[0], RATES[0], where(rate > RATES[1], RATES[1], rate))
             store(weights, plan.rates + l, 0, where(still, inside, rate))
@@ -203,12 +287,12 @@ def train(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm, etas, met
     room = len(share)
     shares = shared(share, 0, room, 1)
     for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
         E = own(rough, g % len(rough) * room, room, 1)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
                 break
-            total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True)
+            total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True, True)
             if marks.any:
                 _watch(marks, g, first + t, total, P)
             if t < len(etas):
@@ -229,16 +313,16 @@ def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm
     """
     room, few = len(share), len(batch_share)
     shares, few_shares = shared(share, 0, room, 1), shared(batch_share, 0, few, 1)
-    few_x, few_y = own(batch_X, 0, few, plan.widths[0]), own(batch_y, 0, few, plan.widths[-1])
+    few_x, few_y = own(batch_X, 0, few, plan.table[WIDTHS, 0]), own(batch_y, 0, few, plan.table[WIDTHS, -1])
     few_E = own(batch_rough, 0, few, 1)
     for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
+        x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
         E = own(rough, g % len(rough) * room, room, 1)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
                 break
             if marks.any:
-                total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, False)
+                total = slopes(P, g, C, plan, norm, x, target, E, shares, R, gates, G, chunk, method.loss, True, False)
                 _watch(marks, g, first + t, total, P)
             if t < len(etas):
                 order = orders[g, t]
@@ -247,11 +331,11 @@ def train_on_batches(P, U, C, G, R, gates, X, y, rough, share, chunk, plan, norm
                 take(rough[g % len(rough)].reshape(-1, 1, rough.shape[2]), order, batch_rough)
                 count = (order[:, 0] >= 0).sum()
                 batch_share[:count], batch_share[count:] = 1 / count, 0
-                slopes(P, g, C, plan, norm, few_x, few_y, few_E, few_shares, R, gates, G, chunk, method.loss, True)
+                slopes(P, g, C, plan, norm, few_x, few_y, few_E, few_shares, R, gates, G, chunk, method.loss, True, True)
                 _descend(P, U, G, g, plan, etas[t], method, marks.alive[g])
 
 
-@compiled
+@inner
 def take(array, order, out):
     """out[s, :, lane] = array[order[s, lane], :, lane], and 0 where the order has -1; array [sample, col, lane or 1]."""
     own_lanes = array.shape[2] > 1
@@ -263,33 +347,16 @@ def take(array, order, out):
 
 
 @compiled
-def evaluate(P, C, G, R, gates, X, y, rough, share, plan, norm, loss, back, outputs, hidden, opened, scales, found):
-    """What there is to know of every group at its parameters P, by the arithmetic of training.
+def evaluate(P, g, C, G, R, gates, X, y, rough, share, plan, norm, loss, ahead, back):
+    """What training computes, of group g, with room for all samples at once.
 
     Parameters
     ----------
-    P, C, G, R, gates, X, y, rough, share, plan, norm : as for `train`, with room for all samples at once.
-    back : bool
-        Whether the slopes of -L are wanted.
-    outputs, hidden, opened, scales, found : arrays to fill, with a first axis for the groups
-        f [row and sample, L], activations [row and sample, L], gates of added layers [row and sample], the numbers of the
-        normalisation [row and sample, L], and the slopes [parameter, L]; those without a group are left out.
+    P, C, G, R, gates, X, y, rough, share, plan, norm : as for `train`.
+    ahead : whether to put activations, of all layers, and outputs into R and gates.
+    back : whether to put the slopes of -L into G, and others in the place of the activations, which are there already.
     """
-    room, last = len(share), len(plan.units)
-    top, units, numbers = plan.activations[last] * room, plan.normals[0] * room, plan.scales[0] * room
-    shares = shared(share, 0, room, 1)
-    for g in range(len(P)):
-        x, target = samples_of(X, g, room, plan.widths[0]), samples_of(y, g, room, plan.widths[-1])
-        E = own(rough, g % len(rough) * room, room, 1)
-        source, at = _source(P, g, C, plan, norm)
-        forward(source, at, plan, norm, x, E.T, R, gates, room)
-        outputs[g] = R[top:units]
-        if len(hidden):
-            hidden[g], opened[g], scales[g] = R[:top], gates, R[numbers : plan.kept * room]
-        if back:
-            residuals(_activations(R, plan, last, room), target.T, shares.T, loss, zeros(shares, 1, 1))
-            _clear(own(G, 0, plan.size, 1))
-            backward(source, at, plan, norm, x, G, R, gates, room)
-            if norm.kind != NONE:
-                centre_layers(G, plan)
-            found[g] = G[0]
+    room = len(share)
+    x, target = samples_of(X, g, room, plan.table[WIDTHS, 0]), samples_of(y, g, room, plan.table[WIDTHS, -1])
+    E = own(rough, g % len(rough) * room, room, 1)
+    slopes(P, g, C, plan, norm, x, target, E, shared(share, 0, room, 1), R, gates, G, room, loss, ahead, back)

@@ -6,10 +6,11 @@ is summed over inputs, units and samples in order, whatever the tiles and the ch
 
 from __future__ import annotations
 
+from mcrace.compiled import inner
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.normalisation import TILT, measure, normalise, pull_back
+from mcrace.kernels.normalisation import INVERSE, PULL, TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.tiles import add_product, dot, gate, inline, load, product, store, sweep, where, zeros
+from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, product, store, sweep, where, zeros
 
 
 @inline
@@ -26,47 +27,39 @@ def _eights(body, count, carry, args):
 # ------------------------------------------------------------------------------------------------- forward
 
 
+@inner
+def linear(W, bias, below, above, gates, biased, rectified, noted):
+    """above = W below + bias, or relu of that, with its gates noted where something is added to it afterwards."""
+    for n in range(0, above.cols, TILE):
+        for i in range(0, W.rows, TILE):
+            z = product(W, i, TILE, below, n, TILE)
+            if biased:
+                z = z + load(bias, i, 0, TILE, 1)
+            if noted:
+                store(gates, i, n, gate(z))
+            if rectified:
+                z = where(gate(z), z, 0)
+            store(above, i, n, z)
+
+
 @inline
-def _linear(V, bias, above, f, i, rows, n, cols, biased):
-    z = product(V, i, rows, above, n, cols)
+def _output_of(n, cols, biased, args):
+    V, bias, below, f = args
+    z = product(V, 0, 1, below, n, cols)
     if biased:
-        z = z + load(bias, i, 0, rows, 1)
-    store(f, i, n, z)
-
-
-@inline
-def _linear_row(n, cols, biased, args):
-    V, bias, above, f = args
-    _linear(V, bias, above, f, 0, 1, n, cols, biased)
+        z = z + load(bias, 0, 0, 1, 1)
+    store(f, 0, n, z)
     return biased
 
 
-@inline
-def linear(V, bias, above, f, biased):
-    """f = V above + bias"""
-    if V.rows == 1:
-        _eights(_linear_row, f.cols, biased, (V, bias, above, f))
-    else:
-        for n in range(0, f.cols, TILE):
-            for i in range(0, V.rows, TILE):
-                _linear(V, bias, above, f, i, TILE, n, TILE, biased)
+@inner
+def output(V, bias, below, f, biased):
+    """f = V below + bias, for a single output"""
+    _eights(_output_of, f.cols, biased, (V, bias, below, f))
 
 
 @inline
-def plain_layer(W, bias, below, above, gates, biased, skips):
-    """above = relu(W below + bias); `gates` are noted where something is added to `above` afterwards."""
-    for n in range(0, above.cols, TILE):
-        for i in range(0, above.rows, TILE):
-            h = product(W, i, TILE, below, n, TILE)
-            if biased:
-                h = h + load(bias, i, 0, TILE, 1)
-            if skips:
-                store(gates, i, n, gate(h))
-            store(above, i, n, where(gate(h), h, 0))
-
-
-@inline
-def normalised_layer(units, above, gain, shift, rate, gates, scale, rough, norm, m, skips):
+def normalised_layer(units, above, gain, shift, rate, gates, scale, rough, norm, m, noted):
     """above = relu(γu + β); h, from which the mean over the first m units is gone, becomes u in its place."""
     for n in range(0, above.cols, TILE):
         square = zeros(units, 1, TILE)
@@ -74,7 +67,7 @@ def normalised_layer(units, above, gain, shift, rate, gates, scale, rough, norm,
             h = load(units, i, n, 1, TILE)
             square = dot(h, h, square)
         normalise(units, above, gain, shift, measure(units, n, square, rough, rate, norm, m, scale), n)
-        if skips:
+        if noted:
             for i in range(0, above.rows, TILE):
                 store(gates, i, n, gate(load(above, i, n, TILE, TILE)))
 
@@ -90,30 +83,24 @@ def add(above, below):
 # ------------------------------------------------------------------------------------------------- outputs
 
 
-@inline
-def _residuals(f, y, share, loss, i, rows, n, total):
-    z, label, part = load(f, i, n, rows, TILE), load(y, i, n, rows, TILE), load(share, 0, n, 1, TILE)
-    if loss == LOGISTIC:
-        total = dot(part * softplus(0 - label * z), label * label, total)
-        store(f, i, n, part * (label / (1 + exp(label * z))))
-    else:
-        total = dot(0.5 * (label - z), part * (label - z), total)
-        store(f, i, n, part * (label - z))
-    return total
-
-
-@inline
-def residuals(f, y, share, loss, total):
-    """Put -dl/df, times the share of each sample, in the place of the outputs; returns total plus the loss.
+@inner
+def residuals(f, y, share, loss, back, total):
+    """Add the loss to `total`, and if `back` put -dl/df, times the share of each sample, in the place of the outputs.
 
     The share of a padded sample is 0; the label of a padded output is, too.
     """
     for n in range(0, f.cols, TILE):
-        if f.rows == 1:
-            total = _residuals(f, y, share, loss, 0, 1, n, total)
-        else:
-            for i in range(0, f.rows, TILE):
-                total = _residuals(f, y, share, loss, i, TILE, n, total)
+        part = load(share, 0, n, 1, TILE)
+        for i in range(f.rows):
+            z, label = load(f, i, n, 1, TILE), load(y, i, n, 1, TILE)
+            if loss == LOGISTIC:
+                total = dot(part * softplus(0 - label * z), label * label, total)
+                slope = part * (label / (1 + exp(label * z)))
+            else:
+                total = dot(0.5 * (label - z), part * (label - z), total)
+                slope = part * (label - z)
+            if back:
+                store(f, i, n, slope)
     return total
 
 
@@ -127,7 +114,7 @@ def _slope_columns(k, K, i, args):
     return i
 
 
-@inline
+@inner
 def slope_inputs(G, slope, below):
     """G += slope belowᵀ, for any number of inputs"""
     for i in range(0, G.rows, TILE):
@@ -141,7 +128,7 @@ def _slope_row(k, K, i, args):
     return i
 
 
-@inline
+@inner
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
     if G.rows == 1:
@@ -152,7 +139,7 @@ def slope_weights(G, slope, below):
                 add_product(G, slope, i, TILE, below.T, k, TILE)
 
 
-@inline
+@inner
 def slope_bias(G, slope):
     """G += slope, summed over samples"""
     for i in range(G.rows):
@@ -162,7 +149,7 @@ def slope_bias(G, slope):
         store(G, i, 0, total)
 
 
-@inline
+@inner
 def slope_below(W, slope, below, gates, rest, skips, skipped):
     """The slope at a layer's z takes the place of its activations `below`, from the slope at the h above.
 
@@ -193,3 +180,68 @@ def slope_normalised(slope, units, scale, gain, g_gain, g_shift, g_rate, norm, m
             store(g_shift, i, 0, dot(u, 1, load(g_shift, i, 0, 1, 1)))
         store(g_rate, 0, 0, dot(0 - pulled, load(scale, TILT, n, 1, TILE), load(g_rate, 0, 0, 1, 1)))
         pull_back(slope, units, gain, scale, pulled, n, norm, m)
+
+
+# ------------------------------------------------------------------------------------------------- normalised, and its output
+
+
+@inner
+def head(units, above, f, V, bias, gain, shift, rate, scale, rough, norm, m, biased, kept):
+    """A last normalised layer and its single output: as `normalised_layer` and `output`, in one pass.
+
+    The layer above is but one output, so that P/r = Σ v γ u over the units that are on is known already: it is multiplied
+    into PULL and TILT, and the pass back needs no sum over units of its own.  Activations are stored if `kept`.
+    """
+    for n in range(0, f.cols, TILE):
+        square = zeros(units, 1, TILE)
+        for i in range(m):
+            h = load(units, i, n, 1, TILE)
+            square = dot(h, h, square)
+        inverse = measure(units, n, square, rough, rate, norm, m, scale)
+        out, pull = zeros(units, 1, TILE), zeros(units, 1, TILE)
+        for i in range(units.rows):
+            v, g, u = load(V, 0, i, 1, 1), load(gain, i, 0, 1, 1), load(units, i, n, 1, TILE) * inverse
+            z = fma(g, u, load(shift, i, 0, 1, 1))
+            on = gate(z)
+            out, pull = fma(v, where(on, z, 0), out), fma(v * g, where(on, u, 0), pull)
+            store(units, i, n, u)
+            if kept:
+                store(above, i, n, where(on, z, 0))
+        if biased:
+            out = out + load(bias, 0, 0, 1, 1)
+        store(f, 0, n, out)
+        store(scale, PULL, n, pull * load(scale, PULL, n, 1, TILE))
+        store(scale, TILT, n, pull * load(scale, TILT, n, 1, TILE))
+
+
+@inner
+def slope_head(r, units, V, gain, shift, scale, g_gain, g_shift, g_rate):
+    """The units of `head` become the slope at h, up to its mean, from that at the output.
+
+    To the slope of γ is added that over v, Σ r u over the samples where the unit is on, and to that of β likewise Σ r: see
+    `finish_head`.
+    """
+    for n in range(0, r.cols, TILE):
+        tilt = load(scale, TILT, n, 1, TILE)
+        store(g_rate, 0, 0, dot(0 - load(r, 0, n, 1, TILE), tilt, load(g_rate, 0, 0, 1, 1)))
+    for i in range(0, units.rows, TILE):
+        g, b = load(gain, i, 0, TILE, 1), load(shift, i, 0, TILE, 1)
+        p, with_unit, alone = load(V, 0, i, 1, TILE).T * g, load(g_gain, i, 0, TILE, 1), load(g_shift, i, 0, TILE, 1)
+        for n in range(r.cols):
+            u, rn = load(units, i, n, TILE, 1), load(r, 0, n, 1, 1)
+            on = gate(fma(g, u, b))
+            with_unit, alone = where(on, fma(rn, u, with_unit), with_unit), where(on, alone + rn, alone)
+            c = where(on, p, 0) - u * load(scale, PULL, n, 1, 1)
+            store(units, i, n, rn * load(scale, INVERSE, n, 1, 1) * c)
+        store(g_gain, i, 0, with_unit)
+        store(g_shift, i, 0, alone)
+
+
+@inner
+def finish_head(V, gain, shift, g_V, g_gain, g_shift):
+    """The slopes of V, γ and β from the sums of `slope_head` over all samples."""
+    for i in range(V.cols):
+        v, with_unit, alone = load(V, 0, i, 1, 1), load(g_gain, i, 0, 1, 1), load(g_shift, i, 0, 1, 1)
+        store(g_V, 0, i, fma(load(gain, i, 0, 1, 1), with_unit, load(shift, i, 0, 1, 1) * alone))
+        store(g_gain, i, 0, v * with_unit)
+        store(g_shift, i, 0, v * alone)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mcrace.compiled import compiled
+from mcrace.compiled import compiled, inner
 from mcrace.kernels.lanes import aligned, clear_lanes, lane_flags, unpack
 
 NEVER = np.iinfo(np.int64).max
@@ -47,14 +47,14 @@ def look_ahead(marks, g):
     marks.due[g] = due
 
 
-@compiled
+@inner
 def _copy_lane(source, target, lane):
     for a in range(source.shape[0]):
         for k in range(source.shape[1]):
             target[a, k, lane] = source[a, k, lane]
 
 
-@compiled
+@inner
 def note(marks, g, step, W, v):
     """Record what the lanes of group g meet at this step, given their losses in marks.now."""
     for lane in range(marks.levels.shape[2]):

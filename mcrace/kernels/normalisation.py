@@ -13,7 +13,7 @@ is 0.  Four numbers a sample go from forward to backward, the rows of `scale`:
 
 from __future__ import annotations
 
-from mcrace.compiled import compiled
+from mcrace.compiled import inner
 from mcrace.kernels.architecture import LAYERNORM, R_LAYERNORM
 from mcrace.kernels.elementary import exp, log
 from mcrace.kernels.one_layer import TILE
@@ -25,7 +25,7 @@ INVERSE, PULL, BEND, TILT = range(4)  # 1/σ_eff, (s² - 2 s s' E)/m, (2/m) s s'
 # ------------------------------------------------------------------------------------------------- the mean
 
 
-@compiled
+@inner
 def centre(A, m):
     """Take the mean of the first m rows out of them, by differences from the first, so that equal rows give exactly 0."""
     for k in range(A.cols):
@@ -81,7 +81,7 @@ def _bent(u, i, n, m):
 # ------------------------------------------------------------------------------------------------- forward
 
 
-@inline
+@inner
 def measure(c, n, square, rough, rate, norm, m, scale):
     """1/σ_eff at samples n:n+TILE from the sums of squares; what the backward pass needs goes to `scale`.
 

@@ -13,11 +13,14 @@ This is the only module that builds LLVM code; vectors are 64 bytes, and LLVM sp
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils, errors
-from numba.extending import intrinsic, make_attribute_wrapper, models, overload, overload_attribute, register_model
+from numba.core.imputils import lower_getattr
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
+from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
 
 BYTES = 64
 BIT, INT = types.boolean, ir.IntType(32)
@@ -25,7 +28,9 @@ SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir
           types.uint8: ir.IntType(8), types.uint16: ir.IntType(16), types.int32: INT, types.int64: ir.IntType(64)}
 WHOLE = {16: types.int32, 8: types.int64}  # integers as wide as the numbers, by lanes
 
-inline = njit(error_model="numpy", boundscheck=False, forceinline=True)
+# Only compiled code calls these: without the wrappers for other callers a fifth less has to be compiled.
+_FLAGS: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inline = njit(error_model="numpy", boundscheck=False, **_FLAGS)
 
 
 # ------------------------------------------------------------------------------------------------- tiles
@@ -89,26 +94,27 @@ def broadcast(args):
     return like.shaped(max(t.rows for t in tiles), max(t.cols for t in tiles))
 
 
+def _typed(emit, dtype, args):
+    """Signature and code of an operation on the entries of tiles; None where no argument is a tile."""
+    if not any(isinstance(a, Tile) for a in args):
+        return None
+    like = broadcast(args)
+    out = like.shaped(like.rows, like.cols, dtype)
+
+    def codegen(context, builder, sig, values):
+        get = [entries(context, builder, t, v, like) for t, v in zip(sig.args, values)]
+        return build(builder, out, lambda r, c: emit(builder, like, *[g(r, c) for g in get]))
+
+    return out(*args), codegen
+
+
 def elementwise(emit, arity, dtype=None):
     """A tile operation from one on vectors: emit(builder, tile, *vectors) -> vector."""
-
-    def typed(*args):
-        if not any(isinstance(a, Tile) for a in args):
-            return None
-        like = broadcast(args)
-        out = like.shaped(like.rows, like.cols, dtype)
-
-        def codegen(context, builder, sig, values):
-            get = [entries(context, builder, t, v, like) for t, v in zip(sig.args, values)]
-            return build(builder, out, lambda r, c: emit(builder, like, *[g(r, c) for g in get]))
-
-        return out(*args), codegen
-
     if arity == 1:
-        return intrinsic(lambda context, a: typed(a))
+        return intrinsic(lambda context, a: _typed(emit, dtype, (a,)))
     if arity == 2:
-        return intrinsic(lambda context, a, b: typed(a, b))
-    return intrinsic(lambda context, a, b, c: typed(a, b, c))
+        return intrinsic(lambda context, a, b: _typed(emit, dtype, (a, b)))
+    return intrinsic(lambda context, a, b, c: _typed(emit, dtype, (a, b, c)))
 
 
 def call(builder, tile, name, *vectors):
@@ -129,13 +135,20 @@ size = llvm("fabs", 1)
 where = elementwise(lambda b, t, on, x, y: b.select(on, x, y), 3)
 
 
-def _overload(symbol, op):
-    def overloaded(a, b):
-        if isinstance(a, Tile) or isinstance(b, Tile):
-            return lambda a, b: op(a, b)
-        return None
+def _operator(symbol, emit, dtype):
+    """Define a Python operator; other than with `overload`, no function of its own is compiled for it."""
 
-    overload(symbol)(overloaded)
+    class Operator(AbstractTemplate):
+        def generic(self, args, kws):
+            found = _typed(emit, dtype, args)
+            return found and found[0]
+
+    def lowered(context, builder, sig, values):
+        return _typed(emit, dtype, sig.args)[1](context, builder, sig, values)
+
+    infer_global(symbol)(Operator)
+    for pair in (Tile, Tile), (Tile, types.Number), (types.Number, Tile):
+        lower_builtin(symbol, *pair)(lowered)
 
 
 for _symbol, _emit, _dtype in (
@@ -147,7 +160,7 @@ for _symbol, _emit, _dtype in (
     (operator.lt, lambda b, t, x, y: b.fcmp_ordered("<", x, y), BIT),
     (operator.le, lambda b, t, x, y: b.fcmp_ordered("<=", x, y), BIT),
 ):
-    _overload(_symbol, elementwise(_emit, 2, _dtype))
+    _operator(_symbol, _emit, _dtype)
 
 
 def _is_on(builder, tile, x):
@@ -174,24 +187,19 @@ def dot(context, a, b, c):
     return c(a, b, c), codegen
 
 
-@intrinsic
-def transpose(context, a):
-    def codegen(context, builder, sig, values):
-        get = entries(context, builder, a, values[0], a)
-        return build(builder, sig.return_type, lambda r, c: get(c, r))
-
-    return a.shaped(a.cols, a.rows)(a), codegen
+def _attribute(kind, name, typed, lowered):
+    """Define an attribute of tiles or matrices from typed(type) and lowered(context, builder, type, value)."""
+    infer_getattr(type("Attribute", (AttributeTemplate,), {"key": kind, "resolve_" + name: lambda self, value: typed(value)}))
+    lower_getattr(kind, name)(lowered)
 
 
-@overload_attribute(Tile, "T")
-def _tile_transposed(tile):
-    return lambda tile: transpose(tile)
+def _transposed(context, builder, tile, value):
+    get = entries(context, builder, tile, value, tile)
+    return build(builder, tile.shaped(tile.cols, tile.rows), lambda r, c: get(c, r))
 
 
-@overload_attribute(Tile, "bits")
-def _tile_bits(tile):
-    bits = tile.dtype.bitwidth
-    return lambda tile: bits
+_attribute(Tile, "T", lambda tile: tile.shaped(tile.cols, tile.rows), _transposed)
+_attribute(Tile, "bits", lambda tile: types.literal(tile.dtype.bitwidth), lambda context, *_: context.get_dummy_value())
 
 
 # ------------------------------------------------------------------------------------------------- lanes as bits
@@ -272,19 +280,13 @@ def _viewer(is_own):
 own, shared = _viewer(True), _viewer(False)
 
 
-@intrinsic
-def _flip(context, matrix):
-    def codegen(context, builder, sig, values):
-        a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (values[0], None))
-        out.data, out.rows, out.cols, out.down, out.across = a.data, a.cols, a.rows, a.across, a.down
-        return out._getvalue()
-
-    return matrix(matrix), codegen
+def _flipped(context, builder, matrix, value):
+    a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (value, None))
+    out.data, out.rows, out.cols, out.down, out.across = a.data, a.cols, a.rows, a.across, a.down
+    return out._getvalue()
 
 
-@overload_attribute(Matrix, "T")
-def _matrix_transposed(matrix):
-    return lambda matrix: _flip(matrix)
+_attribute(Matrix, "T", lambda matrix: matrix, _flipped)
 
 
 @intrinsic
