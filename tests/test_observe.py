@@ -27,10 +27,14 @@ def fewer_starts(monkeypatch):
     monkeypatch.setattr(extremal, "STEPS", 40)
 
 
+def no_population(entropy, seeds):
+    raise StudyError("none")
+
+
 def snapshot(W, v, X, y, loss="logistic", shuffled=None, start=None, first=0, task=None):
     """A snapshot of networks [network, ...], with data shared or of each."""
     samples, zero = Samples(X, y, loss), np.zeros(len(W), np.int64)
-    task = task or SimpleNamespace(image=lambda: Image(1, X.shape[-1]))
+    task = task or SimpleNamespace(image=lambda: Image(1, X.shape[-1]), population_of=no_population)
     config = SimpleNamespace(training=Training(step_size=0.1, steps=1), network=Network(hidden=(v.shape[1],)), task=task)
     seeds = first + np.arange(len(W))
     origin = Origin(config, 1, seeds, X, lambda: start or (W, v), lambda *condition: (X, y))
