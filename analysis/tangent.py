@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mcrace
-from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, legend_above, rows
+from mcrace.predictions.panels import COLOURS, CONTROL, MAIN, rows
 from mcrace.predictions.tangent_convergence import angles, law_of
 from mcrace.screen import show_cells, show_conclusions, show_verdicts
 
@@ -62,7 +62,8 @@ axes = figure.subplots()
 count = rows(axes, shown)
 axes.plot(*np.transpose(laws), "x", color="black", markersize=9, label="θ*, where neurons point along their own drift")
 axes.set(xlabel="angle of w at the onset, rad", xlim=(-0.03, 1.6))
-legend_above(axes, f"Where weights have gone; {count}")
+axes.set_title(f"Where weights have gone; {count}")
+axes.legend(loc="upper left", bbox_to_anchor=(0, -0.06), frameon=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
