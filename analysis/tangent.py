@@ -67,13 +67,13 @@ axes.legend(loc="upper left", bbox_to_anchor=(0, -0.06), frameon=False)
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
-# **Conclusion.** On 22 November 2026, with 100 networks in each cell: G's claim is *refuted* on all three paraboloids, where the
-# angle to the tangent space is 0.568 [0.566, 0.570], 0.549 and 0.480 rad; it is θ* to 0.005 (*supported*), and 0.00003 where
-# the paraboloid is flat and goes through the origin. Weights converge to the span of the samples (slope -1.000: *supported*),
-# and there each to its own drift. On the sphere and the ellipsoid they come to lie in a tangent space, and so does every vector
-# of the span: *not discriminating*. Between flips of gates neurons turn to their drifts at the rate |D_a| (coefficient 0.989 to
-# 1.012, *supported*), beside which gate share, alone at 1.7 on the sphere, has 0.009. Flips turn the drifts too: with them the
-# coefficient of |D_a| is 0.8 to 2.5. What the results at hand say:
+# **Conclusion.** On 22 November 2026, with 100 networks in each cell: G's claim is *refuted* on all three paraboloids, where
+# the angle to the tangent space is 0.568 [0.566, 0.570], 0.549 and 0.480 rad; it is θ* to 0.005 (*supported*), and 0.00003
+# where the paraboloid is flat and goes through the origin. Weights converge to the span of the samples (slope -1.000:
+# *supported*), and there each to its own drift. On the sphere and the ellipsoid they come to lie in a tangent space, and so
+# does every vector of the span: *not discriminating*. Between flips of gates neurons turn to their drifts at the rate |D_a|
+# (coefficient 0.989 to 1.012, *supported*), beside which gate share, alone at 1.7 on the sphere, has 0.009. Flips turn the
+# drifts too: with them the coefficient of |D_a| is 0.8 to 2.5. What the results at hand say:
 
 # %%
 show_conclusions(verdicts)
