@@ -58,7 +58,7 @@ def _uniform(word):
 
 
 @compiled
-def _log(x):
+def logarithm(x):
     """Natural logarithm of a normal positive number, by its exponent and a series in (m-1)/(m+1)."""
     exponent = 0
     while x < 0.7071067811865476:
@@ -132,7 +132,7 @@ def _normal(word):
     q = _uniform(word) - 0.5
     if abs(q) <= 0.425:
         return q * _ratio(CENTRE[0], CENTRE[1], 0.180625 - q * q)
-    r = np.sqrt(-_log(0.5 - abs(q)))
+    r = np.sqrt(-logarithm(0.5 - abs(q)))
     x = _ratio(NEAR[0], NEAR[1], r - 1.6) if r <= 5.0 else _ratio(FAR[0], FAR[1], r - 5.0)
     return x if q > 0 else -x
 
@@ -274,7 +274,7 @@ def _directional(key, stream, networks, dimension, kappa, out):
     blocks = (len(words) + 3) // 4
     b = half / (2.0 * kappa + np.sqrt(4.0 * kappa * kappa + float(half * half)))
     x = (1.0 - b) / (1.0 + b)
-    most = kappa * x + half * _log(1.0 - x * x)
+    most = kappa * x + half * logarithm(1.0 - x * x)
     for i in range(len(networks)):
         for a in range(out.shape[1]):
             for attempt in range(1 << 16):
@@ -287,7 +287,7 @@ def _directional(key, stream, networks, dimension, kappa, out):
                 share = first / (first + second)
                 cosine = (1.0 - (1.0 + b) * share) / (1.0 - (1.0 - b) * share)
                 out[i, a] = cosine
-                if kappa * cosine + half * _log(1.0 - x * cosine) - most >= _log(_uniform(words[2 * half])):
+                if kappa * cosine + half * logarithm(1.0 - x * cosine) - most >= logarithm(_uniform(words[2 * half])):
                     break
 
 

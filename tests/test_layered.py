@@ -7,6 +7,7 @@ import pytest
 from mcrace import engine
 from mcrace.errors import StudyError
 from mcrace.initial import initial_weights, layers_of, parameters_of
+from mcrace.kernels import Norm
 from mcrace.observe.layered import as_layered
 from mcrace.recording import Status
 from mcrace.repeat import network
@@ -14,6 +15,8 @@ from mcrace.results import open_results
 from mcrace.schedule import step_sizes
 from mcrace.seeds import Stream, batches
 from mcrace.study import parse_study, recording_steps
+from mcrace.tasks.corruption import Image
+from mcrace.tasks.normalisation import InputNorm, normalised_inputs
 from mcrace.training import _snapshot, draw, train
 from mcrace.worker import kernel_of
 
@@ -116,6 +119,24 @@ def test_the_roughness_of_controls(roughness):
     assert run(found, seeds=1).grid["loss"][0, -1] != run(other, seeds=1).grid["loss"][0, -1]
 
 
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_normalisation_of_the_input_itself(kind):
+    options = f'normalise = {{ kind = "{kind}", strength = 0.7, alpha = 1.3, eps = 0.01 }}'
+    plain, found = config("hidden = [5]"), config("hidden = [5]", task=options)
+    norm = Norm(kind, "hidden", 1.3, 0.01)
+    for samples in ("samples_of", "test_samples_of"):
+        raw, seen = (getattr(c.task, samples)({}, ENTROPY, np.arange(2))[0] for c in (plain, found))
+        expected = [[naive.normalised(x, 1, 0, 0.7, norm, None)[0] for x in X] for X in raw]
+        assert np.allclose(seen, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_inputs_that_are_all_equal_are_normalised_to_0():
+    for kind in NORMS:
+        X = normalised_inputs(np.full((2, 9), 0.1), InputNorm(kind=kind, eps=0.0), Image(3, 3))
+        assert (X == 0).all()
+        assert np.isnan(normalised_inputs(np.array([[1.0, np.nan, 2.0]]), InputNorm(kind=kind), None)).all()
+
+
 @pytest.mark.parametrize("training", ["batch = 2", 'method = "heavy-ball"\nmomentum = 0.5', "weight_decay = 0.1"])
 def test_methods(training):
     found = config(NETWORKS["deep"], training=training)
@@ -202,11 +223,14 @@ def test_results_hold_all_weights(tmp_path):
     ("hidden = [5, 4]\ninit = { paired = true }", {}, "init.paired goes with one hidden layer"),
     ("hidden = [5]\ninit = { subtract_start = true }", {"task": "#"}, 'goes with task.loss = "mse"'),
     ('hidden = [5]\nnorm = { kind = "r_layernorm", roughness = "frozen" }', {}, 'goes with roughness_of = "input"'),
+    ("hidden = [5]", {"task": 'kind = "sphere"\nintrinsic = 2\nnormalise = { kind = "layernorm" }'}, "would bend the manifold"),
     ('hidden = [5]\nnorm = { kind = "batchnorm" }', {}, "network.norm.kind"),
 ])
 def test_what_is_refused(tmp_path, network, options, words):
     made = text(network, **options)
     if options.get("task") == "#":
         made = made.replace('loss = "mse"', 'loss = "logistic"')
+    if "kind" in options.get("task", ""):
+        made = made.replace('kind = "gaussian"\n', "")
     with pytest.raises(StudyError, match=words.replace("[", r"\[")):
         engine.run(parse_study(made), tmp_path / "out", workers=1)

@@ -15,6 +15,7 @@ from mcrace.registry import Registry
 from mcrace.seeds import SHARED, Stream
 from mcrace.tables import Section
 from mcrace.tasks.corruption import CLEAN, Condition, Corruption, Image, corrupted
+from mcrace.tasks.normalisation import InputNorm, normalised_inputs
 from mcrace.tasks.preparation import Preparation, prepare
 
 Pool = dict[str, np.ndarray]
@@ -27,7 +28,7 @@ class Task(Section):
     A task draws samples for one network from a *pool*: arrays that are prepared once, saved, and read by all workers.
     What is done to inputs is done in the order in which the options stand here: `corruption` and `permute_inputs` (see
     `mcrace.tasks.corruption`); then `center_samples`, `center`, `whiten`, `scale`, found from the training samples of each
-    network, or of all where they are shared (see `mcrace.tasks.preparation`).
+    network, or of all where they are shared (see `mcrace.tasks.preparation`); then `normalise`, each sample by itself.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Task(Section):
     whiten: bool = Field(False, description="second moments 1 along all directions that the samples span (ZCA)")
     scale: Literal["none", "unit-rms", "unit-norm"] = Field(
         "unit-rms", description="one factor, so that the mean of |x|² is 1, or a factor for each sample, so that |x| is 1")
+    normalise: InputNorm | None = Field(None, description="of each sample, as a layer in front of the network; none by default")
     permute_labels: bool = Field(False, description="shuffle the labels among the samples; not those of test samples")
     loss: Literal["mse", "logistic"] = "logistic"
     data_entropy: int | None = Field(None, ge=0, lt=2**63, description="root of the streams of data and labels, "
@@ -130,7 +132,8 @@ class Task(Section):
             *_, preparation = self._training(pool, entropy, network)
             X, y = self.draw_test(pool, Stream(entropy, "data", network))
             own = self._condition_of("test") if condition is None else condition
-            return preparation(self._seen(X, own, Stream(entropy, "test corruption", network))), y
+            X = preparation(self._seen(X, own, Stream(entropy, "test corruption", network)))
+            return normalised_inputs(X, self.normalise, self.image()), y
 
         return self._of_each(networks, self.test_samples, test)
 
@@ -159,6 +162,8 @@ class Task(Section):
                 raise StudyError(f"{about} with task.{key} = {json.dumps(value)}")
         if self._condition_of("train") != CLEAN:
             raise StudyError(f"{about} without task.corruption of training samples")
+        if self.normalise is not None:
+            raise StudyError(f"{about} without task.normalise")
         if self.scale == "unit-norm":
             raise StudyError(f'{about} with task.scale = "none" or "unit-rms"')
         return 1.0 if self.scale == "none" else 1 / float(np.sqrt(self.inputs()))
@@ -185,7 +190,7 @@ class Task(Section):
             y = y[Stream(entropy, "labels", network).permutation(len(y))]
         X = self._seen(X, self._condition_of("train"), Stream(entropy, "corruption", network))
         X, preparation = prepare(X, self.center_samples, self.center, self.whiten, self.scale)
-        return X, y, preparation
+        return normalised_inputs(X, self.normalise, self.image()), y, preparation
 
     def _condition_of(self, samples: str) -> Condition:
         corruption = self.corruption

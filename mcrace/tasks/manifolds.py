@@ -63,6 +63,7 @@ class Manifold(Task):
     @model_validator(mode="after")
     def _keeps_its_shape(self) -> Manifold:
         for name, wrong in (("center_samples", self.center_samples), ("whiten", self.whiten),
+                            ("normalise", self.normalise is not None),
                             ('scale = "unit-norm"', self.scale == "unit-norm")):
             if wrong:
                 raise ValueError(f"{name} would bend the manifold, whose tangent spaces are to be known")

@@ -37,7 +37,7 @@ class Rotation(Task):
     @property
     def symmetric(self) -> bool:
         """Whether the law of inputs and labels has the symmetry."""
-        still = not (self.epsilon or self.center or self.whiten or self.center_samples)
+        still = not (self.epsilon or self.center or self.whiten or self.center_samples or self.normalise)
         return self.function in ("norm", "square") and self.anisotropy == 1 and still and not self.permute_labels
 
     def inputs(self) -> int:
