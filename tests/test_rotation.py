@@ -8,9 +8,10 @@ from scipy import stats
 
 import mcrace
 from mcrace.errors import StudyError
+from mcrace.kernels import Layers, evaluate_layers
 from mcrace.kernels.field_networks import population_drifts
 from mcrace.observe import OBSERVABLES
-from mcrace.observe.rotation import _sample_momenta, _vector_momenta, _velocities, hotelling, momenta
+from mcrace.observe.rotation import _of_vectors, _sample_momenta, _vector_momenta, hotelling, momenta
 from mcrace.predictions import PREDICTIONS
 from mcrace.predictions.angular_momentum import p_values
 from mcrace.predictions.base import Evidence
@@ -222,9 +223,10 @@ def vectors_of(seed=0, samples=4000, **options):
 
 def test_output_weights_count_where_labels_are_vectors():
     W, V, X, r, w, v = vectors_of(samples=40)
-    velocities, both, inputs = np.empty((18, 3)), np.empty((40, 3)), np.empty((40, 3))
-    _velocities(W, V, X, r, velocities)
-    np.testing.assert_allclose(velocities, np.r_[w, v], atol=1e-14)
+    both, inputs = np.empty((40, 3)), np.empty((40, 3))
+    y = r + np.maximum(X @ W.T, 0) @ V
+    slopes = evaluate_layers(Layers(3, (9,), 3), (W[None], V.T[None]), X, y, "mse").slopes
+    np.testing.assert_allclose(np.concatenate(_of_vectors(slopes), axis=1)[0], np.r_[w, v], atol=1e-14)
     _vector_momenta(W, V, X, r, True, both)
     _vector_momenta(W, V, X, r, False, inputs)
     below = np.tril_indices(3, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, pack, pack_samples, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
 from mcrace.kernels.one_layer import LOSSES, TILE, Method, gradients, train, train_on_batches
 
@@ -68,11 +68,8 @@ class OneLayerNetworks(InLanes):
             return
         size = padded(orders.shape[2], TILE)
         batch_X, batch_y = (aligned((size, *tail, self.lanes), self.dtype) for tail in ((self.inputs,), ()))
-        lanes = np.full((len(self.W) * self.lanes, len(etas), size), -1, np.int32)
-        lanes[: self.count, :, : orders.shape[2]] = orders
-        lanes = np.ascontiguousarray(np.moveaxis(lanes.reshape(len(self.W), self.lanes, len(etas), size), 1, 3))
-        train_on_batches(*arrays, etas, self.method, self.marks, first, look, lanes, *self._all_samples(),
-                         batch_X, batch_y)
+        train_on_batches(*arrays, etas, self.method, self.marks, first, look,
+                         orders_in_lanes(orders, len(self.W), self.lanes, size), *self._all_samples(), batch_X, batch_y)
 
     def _all_samples(self) -> tuple[np.ndarray, np.ndarray]:
         return (self.X, self.y) if self.X.ndim == 4 else (self.X[None, :, :, None], self.y[None, :, None])

@@ -62,6 +62,14 @@ def unpack(lanes_array: np.ndarray, networks: int, rows: int, dtype: DTypeLike |
     return out
 
 
+def orders_in_lanes(orders: np.ndarray, groups: int, lanes: int, size: int) -> np.ndarray:
+    """Minibatches [network, step, sample] as [group, step, sample, lane], filled up with -1 to `size` samples."""
+    count, steps, samples = orders.shape
+    whole = np.full((groups * lanes, steps, size), -1, np.int32)
+    whole[:count, :, :samples] = orders
+    return np.ascontiguousarray(np.moveaxis(whole.reshape(groups, lanes, steps, size), 1, 3))
+
+
 def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
     """Samples and labels, shared by all networks or of each, padded with zeros to `room`."""
     if X.ndim == 3:

@@ -24,7 +24,7 @@ from mcrace.kernels.architecture import (
     Plan,
     plan_of,
 )
-from mcrace.kernels.lanes import GATES, aligned, lane_count, pack, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, lane_count, orders_in_lanes, pack, padded, unpack
 from mcrace.kernels.layered import evaluate, train, train_on_batches
 from mcrace.kernels.marks import InLanes, MarkTable
 from mcrace.kernels.normalisation import INVERSE
@@ -270,14 +270,6 @@ def _rooms(plan: Plan, samples: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:
     lanes = lane_count(dtype)
     C, G = (aligned((1, plan.size, lanes), dtype) for _ in range(2))
     return C, G, aligned((plan.rows * samples, lanes), dtype), np.zeros(plan.row(ACTIVATIONS)[-2] * samples, GATES[lanes])
-
-
-def orders_in_lanes(orders: np.ndarray, groups: int, lanes: int, size: int) -> np.ndarray:
-    """Minibatches [network, step, sample] as [group, step, sample, lane], filled up with -1 to `size` samples."""
-    count, steps, samples = orders.shape
-    whole = np.full((groups * lanes, steps, size), -1, np.int32)
-    whole[:count, :, :samples] = orders
-    return np.ascontiguousarray(np.moveaxis(whole.reshape(groups, lanes, steps, size), 1, 3))
 
 
 def _blocks(layers: Layers, plan: Plan) -> list[tuple[int, tuple[int, ...]]]:

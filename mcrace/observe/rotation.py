@@ -9,10 +9,11 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.errors import StudyError
+from mcrace.initial import Weights
 from mcrace.kernels.field_networks import population_drifts
 from mcrace.observe.base import Carry, Path, observable, path
 from mcrace.observe.layered import LayeredSnapshot
-from mcrace.observe.snapshot import Moment, Snapshot
+from mcrace.observe.snapshot import Moment, Snapshot, residuals_of
 
 LEAST = 1e-3  # of a(0): below this a neuron has no direction to speak of, as it passes by 0
 TOLERANCE = 0.01  # rad by which one direction has to pass another
@@ -55,15 +56,10 @@ def _angular_momentum(state: Moment) -> np.ndarray:
     """
     if isinstance(state, Snapshot):
         return momenta(state.W, state.v[:, :, None] * state.drift)
-    vectors = _of_vectors(state)
-    if vectors is None:
+    weights, slopes = _of_vectors(state.weights), _of_vectors(state.slopes)
+    if weights is None or slopes is None:
         return np.full(len(state.y), np.nan)
-    W, V = vectors
-    velocities = np.empty((len(W), 2 * W.shape[1], W.shape[2]))
-    X, r = _of_each(state), np.ascontiguousarray(residuals(state))
-    for i in range(len(W)):
-        _velocities(W[i], V[i], np.ascontiguousarray(X[i]), r[i], velocities[i])
-    return momenta(np.concatenate([W, V], axis=1), velocities)
+    return momenta(np.concatenate(weights, axis=1), np.concatenate(slopes, axis=1))
 
 
 @observable("angular_momentum_fresh", tests=True, networks="any")
@@ -180,39 +176,17 @@ def _vector_momenta(W, V, X, r, both, out):
                 c += 1
 
 
-@compiled
-def _velocities(W, V, X, r, out):
-    """w' and v' of the flow, one below the other [2 neurons, input], of a network with as many outputs as inputs."""
-    neurons, inputs = W.shape
-    out[:] = 0.0
-    for n in range(len(X)):
-        for a in range(neurons):
-            h, pull = 0.0, 0.0
-            for k in range(inputs):
-                h += W[a, k] * X[n, k]
-                pull += V[a, k] * r[n, k]
-            if h > 0:
-                for k in range(inputs):
-                    out[a, k] += pull * X[n, k] / len(X)
-                    out[neurons + a, k] += h * r[n, k] / len(X)
-
-
-def _of_vectors(state: Moment) -> tuple[np.ndarray, np.ndarray] | None:
-    """W and V [network, neuron, input] of networks with one hidden layer and as many outputs as inputs; None for any others."""
-    W, V, *rest = state.weights
+def _of_vectors(weights: Weights) -> tuple[np.ndarray, np.ndarray] | None:
+    """W and V [network, neuron, input] of networks with one hidden layer and as many outputs as inputs, or their slopes; None
+    for any others.
+    """
+    W, V, *rest = weights
     return None if rest or V.shape[1] != W.shape[2] else (W, np.ascontiguousarray(V.swapaxes(1, 2)))
 
 
 def _of_each(state: Moment) -> np.ndarray:
     """Samples [network, sample, input]."""
     return np.broadcast_to(state.X, (len(state.y), *state.X.shape[-2:]))
-
-
-def residuals(state: Moment) -> np.ndarray:
-    """r = -dl/df of each sample [network, sample(, output)]."""
-    if state.loss == "mse":
-        return state.y - state.outputs
-    return state.y / (1 + np.exp(state.y * state.outputs))
 
 
 @observable("angular_momentum_f", tests=True, networks="any", relu=True)
@@ -232,10 +206,10 @@ def _angular_momentum_inputs_f(state: Moment) -> np.ndarray:
 
 def _tested(state: Moment, both: bool) -> np.ndarray:
     test = state.test
-    X, r = _of_each(test), residuals(test)
+    X, r = _of_each(test), residuals_of(test.outputs, test.y, test.loss)
     components, out = X.shape[2] * (X.shape[2] - 1) // 2, np.full(len(X), np.nan)
     one_output = isinstance(test, Snapshot)
-    vectors = None if one_output else _of_vectors(test)
+    vectors = None if one_output else _of_vectors(test.weights)
     if X.shape[1] <= components or not (one_output or vectors):
         return out
     sample = np.empty((X.shape[1], components))
