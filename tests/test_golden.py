@@ -1,10 +1,12 @@
 """The bits of a few networks: whoever changes them raises ENGINE in plan.py, and then these digests."""
 
 import numpy as np
+import pytest
 
 import mcrace
 from mcrace import store
 from mcrace.completion import complete
+from mcrace.kernels import choose
 from mcrace.plan import ENGINE
 from mcrace.recording import Recorder
 from mcrace.study import recording_steps
@@ -29,17 +31,22 @@ until = { loss_drop = 0.7 }
 [record]
 weights = "ends"
 """
-GOLDEN = {1: "1b61ad071619de4d335cfb660f9e341d2d0610357096ae665334c5ca4c7c82ff"}
+GOLDEN = {
+    (2, "one-layer-lanes"): "1b61ad071619de4d335cfb660f9e341d2d0610357096ae665334c5ca4c7c82ff",
+    (2, "one-layer-gram"): "5294bedcc2b3dced51f8465f4f89595f02983a8acce321f54b44294d69c6e153",
+}
 
 
-def run() -> Recorder:
-    study = complete(mcrace.parse_study(STUDY))
+def run(dimension: int) -> Recorder:
+    study = complete(mcrace.parse_study(STUDY.replace("dimension = 5", f"dimension = {dimension}")))
     config = study.cells[0].config
     return train(config, {}, study.entropy, np.arange(20), recording_steps(config.record.times, 60), 16)
 
 
-def test_the_bits_are_those_of_this_engine():
-    found = run()
+@pytest.mark.parametrize("dimension, kernel", [(5, "one-layer-lanes"), (100, "one-layer-gram")])
+def test_the_bits_are_those_of_this_engine(dimension, kernel):
+    assert choose(dimension, 7, 12, "float64", True).kernel == kernel
+    found = run(dimension)
     assert len(set(found.stop_step)) > 3
     weights = np.concatenate([found.weights["W_final"], found.weights["v_final"][:, :, None]], axis=2)
-    assert store.digest(weights) == GOLDEN[ENGINE]
+    assert store.digest(weights) == GOLDEN[ENGINE, kernel]

@@ -12,6 +12,7 @@ from mcrace.kernels.field_networks import ActivatedSamples, FieldNetworks, Popul
 from mcrace.kernels.gram_networks import GramNetworks
 from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.lanes import lane_count
+from mcrace.kernels.lookup import HALF
 from mcrace.kernels.marks import MarkTable
 
 Networks = OneLayerNetworks | GramNetworks | FieldNetworks
@@ -21,7 +22,7 @@ DESCENT = Dynamics()
 def choose(
     inputs: int, neurons: int, samples: int, dtype: str, plain: bool, dynamics: Dynamics = DESCENT, population: bool = False
 ) -> type[Networks]:
-    """The kernel for networks of one hidden layer and one output, by its cycles a step (measured: PERFORMANCE.md).
+    """The kernel for networks of one hidden layer and one output, by its cycles a step, as they were measured.
 
     Deeper networks, and those of several outputs, have one kernel: `mcrace.kernels.LayeredNetworks`.
 
@@ -45,9 +46,9 @@ def choose(
     if population or not dynamics.plain:
         return FieldNetworks
     lanes = lane_count(np.dtype(dtype))
-    blocks, groups = -(-neurons // lanes), -(-samples // (4 if lanes == 16 else 3))
-    direct = 2.1 * neurons / lanes * samples * (inputs + 1)
-    gram = blocks * (1.65 * groups * samples + 14 * samples) + 1.25 * samples**2
+    vectors, tables = -(-samples // lanes), -(-samples // HALF)
+    direct = neurons / lanes * samples * (inputs + 3)
+    gram = vectors * (neurons * (0.9 * tables + 9) + 45 * tables)
     return GramNetworks if plain and gram < direct else OneLayerNetworks
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import LOSSES, TILE, Method, gradients, train, train_on_batches
+from mcrace.kernels.one_layer import COLUMNS, LOSSES, SPAN, TILE, Method, Room, gradients, train, train_on_batches
 
 
 class OneLayerNetworks(InLanes):
@@ -43,7 +43,7 @@ class OneLayerNetworks(InLanes):
         U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
         moving = slice(0, 0) if plain else slice(None)
         self.U, self.u = pack(U[moving], rows, dtype), pack(u[moving, :, None], rows, dtype)
-        self.D = aligned((0 if plain else rows, self.inputs, lanes), dtype)
+        self.room = room_of(rows, self.inputs, self.dtype)
         self.X, self.y = pack_samples(X, y, room, dtype)
         self.f, self.gates = aligned((room, lanes), dtype), np.zeros((rows, room), GATES[lanes])
         self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))
@@ -61,7 +61,7 @@ class OneLayerNetworks(InLanes):
         orders : int array [network, step, sample], optional
             The minibatches, filled up with -1.
         """
-        arrays = (self.W, self.v, self.U, self.u, self.D, self.X, self.y, self.samples, self.f, self.gates)
+        arrays = (self.W, self.v, self.U, self.u, self.room, self.X, self.y, self.samples, self.f, self.gates)
         etas = np.asarray(etas, self.dtype)
         if orders is None:
             train(*arrays, etas, self.method, self.marks, first, look)
@@ -97,6 +97,13 @@ class OneLayerNetworks(InLanes):
     def finite(self) -> np.ndarray:
         """Which networks have finite output weights; infinite input weights make these so one step later."""
         return np.isfinite(unpack(self.v, self.count, self.neurons)).all(axis=(1, 2))
+
+
+def room_of(rows: int, inputs: int, dtype: np.dtype) -> Room:
+    """Room for a step of networks of so many neurons, padded."""
+    L = lane_count(dtype)
+    D, dv, rx = (aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (SPAN, COLUMNS)))
+    return Room(D, dv, rx, dtype.type(0))
 
 
 class Samples:
@@ -139,7 +146,8 @@ class Samples:
         outputs = aligned((len(packed_W), self.room, self.lanes), np.float64)
         f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows, self.room), GATES[self.lanes])
         on = np.zeros((len(packed_W), rows), np.int64)
-        gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, D, outputs, on, self.loss)
+        gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, room_of(rows, W.shape[2], np.dtype(float)), D,
+                  outputs, on, self.loss)
         f = unpack(outputs[:, :, None], networks, self.count)[:, :, 0]
         active = lane_flags(on[:, :neurons], self.lanes, networks)
         return f, unpack(D, networks, neurons) if drifts else None, active

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from numba.extending import overload
 
-from mcrace.compiled import compiled
+from mcrace.compiled import compiled, inner
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.marks import note
 from mcrace.kernels.tiles import (
@@ -26,12 +27,12 @@ from mcrace.kernels.tiles import (
     product,
     shared,
     store,
-    sweep,
     where,
     zeros,
 )
 
-TILE = 4  # neurons and samples in a tile; inputs come five at a time, then fewer
+TILE = 4  # neurons and samples in a tile
+COLUMNS, SPAN = 10, 40  # inputs and samples of a sum over samples whose terms stand in the nearest cache, 26 kB
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 
@@ -91,66 +92,96 @@ def mean_loss(f, y, share, loss):
     return total * share
 
 
-@inline
-def drift(W, X, r, gates, i, k, K):
-    """D[i:i+TILE, k:k+K], the sums over samples of gate * r * x."""
-    u = zeros(W, TILE, K)
-    for n in range(r.cols):
-        u = where(load(gates, i, n, TILE, 1), u + load(r, 0, n, 1, 1) * load(X, n, k, 1, K), u)
-    return u
+class Room(NamedTuple):
+    """Where one step of a group is worked out."""
+
+    D: np.ndarray  # drifts [neuron, input, lane], for no step from one to the next
+    dv: np.ndarray  # slopes of v [neuron, lane]
+    rx: np.ndarray  # r x of SPAN samples at COLUMNS inputs [sample, input, lane]
+    nothing: float  # 0
 
 
 @inline
-def _descend(k, K, dv, args):
-    """Descend W[i:i+TILE, k:k+K] and add its share of w.D, the slope of v."""
-    W, X, r, gates, i, rate, alive = args
-    D, w = drift(W, X, r, gates, i, k, K), load(W, i, k, TILE, K)
-    store(W, i, k, where(alive, fma(rate, D, w), w))
-    return dot(w, D, dv)
+def _columns(k, K, R, args):
+    """D[:, k:k+K], the sums over samples of gate * r * x, R neurons at a time; descend W by it, if asked, and note w.D."""
+    D, W, X, r, gates, rx, descends, v, dv, eta, alive = args
+    for first in range(0, r.cols, SPAN):
+        few = min(SPAN, r.cols - first)
+        for n in range(few):
+            store(rx, n, 0, load(r, 0, first + n, 1, 1) * load(X, first + n, k, 1, K))
+        for i in range(0, W.rows, R):
+            u = load(D, i, k, R, K) if first else zeros(W, R, K)
+            for n in range(few):
+                u = where(load(gates, i, first + n, R, 1), u + load(rx, n, 0, 1, K), u)
+            if descends and first + few == r.cols:
+                w, rate, still = load(W, i, k, R, K), eta * load(v, i, 0, R, 1), lanes_on(W, alive)
+                store(W, i, k, where(still, fma(rate, u, w), w))
+                store(dv, i, 0, dot(w, u, load(dv, i, 0, R, 1)))
+            else:
+                store(D, i, k, u)
+
+
+@inner
+def _sums(D, W, X, r, gates, rx, descends, v, dv, eta, alive):
+    """All columns of D, and what else `_columns` says, so many at a time that each gate is loaded for ten inputs, if it can."""
+    args = D, W, X, r, gates, rx, descends, v, dv, eta, alive
+    tens, fives = W.cols // COLUMNS * COLUMNS, W.cols // 5 * 5
+    for k in range(0, tens, COLUMNS):
+        _columns(k, COLUMNS, 2, args)
+    if fives > tens:
+        _columns(tens, 5, TILE, args)
+    for k in range(fives, W.cols - 1, 2):
+        _columns(k, 2, TILE, args)
+    if (W.cols - fives) % 2:
+        _columns(W.cols - 1, 1, TILE, args)
 
 
 @inline
-def backward(W, v, X, r, gates, eta, alive):
+def _room(room, W):
+    """D, dv and rx as matrices."""
+    return own(room.D, 0, W.rows, W.cols), own(room.dv, 0, W.rows, 1), own(room.rx, 0, SPAN, COLUMNS)
+
+
+@inline
+def drifts(D, W, X, r, gates, room):
+    """D_a of every neuron."""
+    _, dv, rx = _room(room, W)
+    _sums(D, W, X, r, gates, rx, False, dv, dv, room.nothing, 0)
+
+
+@inline
+def backward(W, v, X, r, gates, room, eta, alive):
     """One step of descent of the networks that are alive."""
+    D, dv, rx = _room(room, W)
+    for i in range(0, W.rows, TILE):
+        store(dv, i, 0, zeros(dv, TILE, 1))
+    _sums(D, W, X, r, gates, rx, True, v, dv, eta, alive)
+    still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
-        dv = sweep(_descend, W.cols, zeros(v, TILE, 1), (W, X, r, gates, i, eta * out, alive))
-        store(v, i, 0, where(alive, fma(eta, dv, out), out))
+        store(v, i, 0, where(still, fma(eta, load(dv, i, 0, TILE, 1), out), out))
 
 
 @inline
-def _store_drift(k, K, i, args):
-    D, W, X, r, gates = args
-    store(D, i, k, drift(W, X, r, gates, i, k, K))
-    return i
-
-
-@inline
-def drifts(D, W, X, r, gates):
-    """D_a of every neuron."""
-    for i in range(0, W.rows, TILE):
-        sweep(_store_drift, W.cols, i, (D, W, X, r, gates))
-
-
-@inline
-def backward_with_memory(W, v, U, u, D, X, r, gates, eta, decay, momentum, alive):
+def backward_with_memory(W, v, U, u, X, r, gates, room, eta, decay, momentum, alive):
     """One step of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights).
 
     In two passes, the drifts first: a step costs little more, and there is far less to compile.
     """
-    drifts(D, W, X, r, gates)
-    keep = 0 - eta * decay
+    D, _, _ = _room(room, W)
+    drifts(D, W, X, r, gates, room)
+    keep, still = 0 - eta * decay, lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out, speed, dv = load(v, i, 0, TILE, 1), load(u, i, 0, TILE, 1), zeros(v, TILE, 1)
         for k in range(W.cols):
             d, w, ball = load(D, i, k, TILE, 1), load(W, i, k, TILE, 1), load(U, i, k, TILE, 1)
             velocity = fma(momentum, ball, fma(eta * out, d, keep * w))
             dv = fma(w, d, dv)
-            store(U, i, k, where(alive, velocity, ball))
-            store(W, i, k, where(alive, w + velocity, w))
+            store(U, i, k, where(still, velocity, ball))
+            store(W, i, k, where(still, w + velocity, w))
         velocity = fma(momentum, speed, fma(eta, dv, keep * out))
-        store(u, i, 0, where(alive, velocity, speed))
-        store(v, i, 0, where(alive, out + velocity, out))
+        store(u, i, 0, where(still, velocity, speed))
+        store(v, i, 0, where(still, out + velocity, out))
 
 
 @inline
@@ -164,25 +195,23 @@ def _watch(marks, g, step, f, y, share, loss, W, v):
 
 
 @inline
-def _update(w, out, U, u, D, g, X, r, gates, eta, method, alive):
+def _update(w, out, U, u, room, g, X, r, gates, eta, method, alive):
     """One step of a group, by the method."""
-    still = lanes_on(w, alive)
     if method.plain:
-        backward(w, out, X, r, gates, eta, still)
+        backward(w, out, X, r, gates, room, eta, alive)
     else:
         ball, speed = own(U, g * w.rows * w.cols, w.rows, w.cols), own(u, g * w.rows, w.rows, 1)
-        found = own(D, 0, w.rows, w.cols)
-        backward_with_memory(w, out, ball, speed, found, X, r, gates, eta, method.decay, method.momentum, still)
+        backward_with_memory(w, out, ball, speed, X, r, gates, room, eta, method.decay, method.momentum, alive)
 
 
 @compiled
-def train(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, look):
+def train(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first, look):
     """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
 
     Parameters
     ----------
     W, v, U, u : weights and their velocities (empty where there is no momentum and no decay); changed in place.
-    D : room for the drifts of one group [neuron, input, lane] (empty likewise).
+    room : `Room`
     X, y : samples and labels, padded; `samples` of them are real.
     f, gates : room for outputs [sample, lane] and gates [neuron, sample].
     etas : step sizes, of the dtype of the weights.
@@ -191,11 +220,11 @@ def train(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, lo
     look : whether to test the marks once more after the last step.
     """
     groups, m, d, _ = W.shape
-    room, share = f.shape[0], 1 / samples
-    outputs, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
+    size, share = f.shape[0], 1 / samples
+    outputs, slopes, on = own(f, 0, 1, size), own(f, 0, 1, samples), own(gates, 0, m, size)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
-        x, target = samples_of(X, g, room, d), samples_of(y, g, 1, room)
+        x, target = samples_of(X, g, size, d), samples_of(y, g, 1, size)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
                 break
@@ -204,11 +233,11 @@ def train(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, lo
                 _watch(marks, g, first + t, outputs, target, share, method.loss, W, v)
             if t < len(etas):
                 residuals(outputs, target, share, method.loss)
-                _update(w, out, U, u, D, g, x, slopes, on, etas[t], method, marks.alive[g])
+                _update(w, out, U, u, room, g, x, slopes, on, etas[t], method, marks.alive[g])
 
 
 @compiled
-def train_on_batches(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks, first, look, orders,
+def train_on_batches(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first, look, orders,
                      all_X, all_y, batch_X, batch_y):
     """As `train`, on minibatches; the marks are tested against the loss of all samples.
 
@@ -220,8 +249,8 @@ def train_on_batches(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks
     batch_X, batch_y : room for the samples and labels of a minibatch.
     """
     groups, m, d, _ = W.shape
-    room, size = f.shape[0], batch_y.shape[0]
-    outputs, on = own(f, 0, 1, room), own(gates, 0, m, room)
+    whole, size = f.shape[0], batch_y.shape[0]
+    outputs, on = own(f, 0, 1, whole), own(gates, 0, m, whole)
     few, x, target = own(f, 0, 1, size), own(batch_X, 0, size, d), own(batch_y, 0, 1, size)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
@@ -229,13 +258,13 @@ def train_on_batches(W, v, U, u, D, X, y, samples, f, gates, etas, method, marks
             if marks.alive[g] == 0:
                 break
             if marks.any:
-                forward(w, out, samples_of(X, g, room, d), outputs, on)
-                _watch(marks, g, first + t, outputs, samples_of(y, g, 1, room), 1 / samples, method.loss, W, v)
+                forward(w, out, samples_of(X, g, whole, d), outputs, on)
+                _watch(marks, g, first + t, outputs, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
                 forward(w, out, x, few, own(gates, 0, m, size))
                 residuals(few, target, 1 / count, method.loss)
-                _update(w, out, U, u, D, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
+                _update(w, out, U, u, room, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
 
 
 @compiled
@@ -253,21 +282,21 @@ def gather(X, y, order, batch_X, batch_y):
 
 
 @compiled
-def gradients(W, v, X, y, samples, f, gates, D, outputs, active, loss):
+def gradients(W, v, X, y, samples, f, gates, room, D, outputs, active, loss):
     """Outputs [group, sample, L], drift D [group, neuron, input, L] (unless it has no room), and active [group, neuron],
     which has a bit for each lane where the neuron is on at any sample, at the weights as they stand.
     """
     groups, m, d, _ = W.shape
-    room = f.shape[0]
-    out, slopes, on = own(f, 0, 1, room), own(f, 0, 1, samples), own(gates, 0, m, room)
+    size = f.shape[0]
+    out, slopes, on = own(f, 0, 1, size), own(f, 0, 1, samples), own(gates, 0, m, size)
     for g in range(groups):
-        w, x = own(W, g * m * d, m, d), samples_of(X, g, room, d)
+        w, x = own(W, g * m * d, m, d), samples_of(X, g, size, d)
         forward(w, own(v, g * m, m, 1), x, out, on)
         outputs[g] = f
         for i in range(m):
-            for n in range(room):
+            for n in range(size):
                 active[g, i] |= gates[i, n]
         if len(D) == 0:
             continue
-        residuals(out, samples_of(y, g, 1, room), 1 / samples, loss)
-        drifts(own(D, g * m * d, m, d), w, x, slopes, on)
+        residuals(out, samples_of(y, g, 1, size), 1 / samples, loss)
+        drifts(own(D, g * m * d, m, d), w, x, slopes, on, room)

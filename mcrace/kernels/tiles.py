@@ -302,7 +302,7 @@ def part(context, matrix, start, rows):
     return matrix(matrix, types.intp, types.intp), codegen
 
 
-def _addresses(context, builder, matrix, values):
+def addresses(context, builder, matrix, values):
     """A function (row, col) -> pointer to the entry [i+row, j+col]."""
     m, i, j = cgutils.create_struct_proxy(matrix)(context, builder, values[0]), values[1], values[2]
     start = builder.gep(m.data, [builder.add(builder.mul(i, m.down), builder.mul(j, m.across))])
@@ -328,7 +328,7 @@ def load(context, matrix, i, j, rows, cols):
     memory = tile.vector if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
 
     def codegen(context, builder, sig, values):
-        at = _addresses(context, builder, matrix, values)
+        at = addresses(context, builder, matrix, values)
 
         def entry(r, c):
             value = builder.load(builder.bitcast(at(r, c), memory.as_pointer()))
@@ -348,7 +348,7 @@ def store(context, matrix, i, j, tile):
     memory = tile.vector if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
 
     def codegen(context, builder, sig, values):
-        at, get = _addresses(context, builder, matrix, values), entries(context, builder, tile, values[3], tile)
+        at, get = addresses(context, builder, matrix, values), entries(context, builder, tile, values[3], tile)
         for r in range(tile.rows):
             for c in range(tile.cols):
                 entry = get(r, c)
