@@ -110,7 +110,7 @@ class DepthTransfer(Prediction):
     }
 
     def needs(self, options: DepthTransferOptions) -> Needs:
-        return Needs(NEEDED, stages=("layer-tickets",))
+        return Needs(NEEDED, stages=("layer-tickets",), half_step_stages=False)
 
     def judge(self, evidence: Evidence, options: DepthTransferOptions) -> list[Verdict]:
         lazy, cells = _lazy_cells(evidence), [c for c in _all(evidence) if not is_lazy(c)]
