@@ -24,7 +24,15 @@ from mcrace.predictions.base import (
     Verdict,
     prediction,
 )
-from mcrace.predictions.forms import Measured, judge_contrast, judge_mean, judge_measured, report_mean, report_measured
+from mcrace.predictions.forms import (
+    MOST_DROPPED,
+    Measured,
+    judge_contrast,
+    judge_mean,
+    judge_measured,
+    report_mean,
+    report_measured,
+)
 from mcrace.predictions.layer_measures import (
     NEEDED,
     Layer,
@@ -32,6 +40,7 @@ from mcrace.predictions.layer_measures import (
     alignment_gain,
     balance_slopes,
     capacity,
+    clock_strikes,
     clusters_share,
     drift_of,
     joint_capacity,
@@ -163,12 +172,15 @@ class DepthTransfer(Prediction):
         mean = partial(judge_mean, self, evidence)
         ratio = Margin(high=options.ratio)
         contrasts = {"K_merge": capacity("merge"), "K_prune rescaled": capacity("prune_rescaled"), "stable rank": stable_rank}
-        return [
+        at_clock = [
             self._racing(evidence, options, layer),
             mean(f"{RACING}, control: shuffled labels{layer}", Margin(low=options.margin), layer.of(partial_ranks),
                  lambda i: i.high < options.margin, layer.of(partial(partial_ranks, score="score_permuted")), evidence.main),
             mean(f"rank correlation of score and a_T, τ = 1{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks),
                  lambda i: i.high <= LOW_RANK, layer.of(score_ranks_at_start)),
+            report_mean(self, evidence, f"rank correlation of a(τ = 1) and a_T{layer}", layer.of(ranks))]
+        return [
+            *(with_clock(row, evidence.main, layer) for row in at_clock),
             mean(f"rank correlation of score and a_T, t = 0{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks_at_start),
                  lambda i: i.high <= LOW_RANK),
             mean(f"gain of alignment A{layer}", Margin(low=0.3), layer.of(alignment_gain), lambda i: i.high < LAZY_GAIN),
@@ -178,9 +190,12 @@ class DepthTransfer(Prediction):
             mean(f"share that stays locked{layer}", Margin(high=0.05), layer.of(locked_share), lambda i: i.low >= LAZY_LOCKED),
             mean(f"tickets among the winners{layer}", Margin(low=0.6), layer.of(ticket_overlap),
                  lambda i: i.high <= OTHER_TICKETS, layer.of(partial(ticket_overlap, by_norm=True)), evidence.main),
-            report_mean(self, evidence, f"rank correlation of a(τ = 1) and a_T{layer}", layer.of(ranks)),
             report_mean(self, evidence, f"K_prune/m{layer}", layer.of(capacity("prune"))),
-            report_mean(self, evidence, f"dead neurons that come back{layer}", layer.of(revived_share))]
+            self._revived(evidence, layer)]
+
+    def _revived(self, evidence: Evidence, layer: Layer) -> Verdict:
+        row = report_mean(self, evidence, f"dead neurons that come back{layer}", layer.of(revived_share))
+        return row if row.networks else replace(row, note="no neuron of the layer was dead at any recording time")
 
     def _racing(self, evidence: Evidence, options: DepthTransferOptions, layer: Layer) -> Verdict:
         """Above the margin, and above lazy: the control fails where its interval lies below the main one."""
@@ -269,6 +284,13 @@ def unlike_onsets(cell: CellResults, half: CellResults) -> str:
     apart = float(np.mean(abs(np.log(times[0] / times[1])))) if times.size else 0.0
     few = "the onset is too few steps from the start: its times at both step sizes differ by {:.0%}"
     return few.format(apart) if apart > DRIFT_SLOPE * np.log(2) else ""
+
+
+def with_clock(verdict: Verdict, cell: CellResults, layer: Layer) -> Verdict:
+    """The verdict, with a note on networks whose loss has gone before half of a layer's neurons have moved."""
+    share = np.mean(clock_strikes(cell, layer.l))
+    note = f"the layer's clock came to 1 before the end in {share:.0%} of the networks"
+    return verdict if share > 1 - MOST_DROPPED else replace(verdict, note="; ".join(filter(None, [verdict.note, note])))
 
 
 def with_rounding(verdict: Verdict, half: CellResults) -> Verdict:

@@ -56,12 +56,16 @@ def _neurons(cell: CellResults, observable: str, state: str, l: int) -> np.ndarr
     return cell.at(observable, state)[:, l, : width(cell, l)]
 
 
-def _on_the_way(cell: CellResults, path: str, l: int) -> np.ndarray:
-    """What a path left of the neurons of a layer at its clock [network, neuron]; NaN where the end came first."""
+def clock_strikes(cell: CellResults, l: int) -> np.ndarray:
+    """Whether the clock of a layer comes to 1 before the end [network]."""
     end = time_of_step(cell, cell.state_step(END))
     with np.errstate(invalid="ignore"):
-        before = cell["layer_clock_time"][:, l] < end
-    return np.where(before[:, None], cell[path][:, l, : width(cell, l)], np.nan)
+        return cell["layer_clock_time"][:, l] < end
+
+
+def _on_the_way(cell: CellResults, path: str, l: int) -> np.ndarray:
+    """What a path left of the neurons of a layer at its clock [network, neuron]; NaN where the end came first."""
+    return np.where(clock_strikes(cell, l)[:, None], cell[path][:, l, : width(cell, l)], np.nan)
 
 
 def _strata(cell: CellResults, l: int) -> np.ndarray:
