@@ -89,14 +89,15 @@ below.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", nc
 figure.savefig(PICTURE, dpi=130)
 
 # %% [markdown]
-# **Conclusion.** On 22 November 2026 `depth-quick`, with 64 networks in each cell, says: alignment, merging, pruning and low rank
-# *carry over* to every layer of two and three, clearest in the last (gain of A 0.28 to 0.99; K_merge 0.07 to 0.62 of lazy,
-# above 0.5 only in the first layer on the paraboloid). The start says less and less of who wins: the rank correlation of the
-# score with the norm in the end *weakens*, on digits and Gaussian inputs, to 44 to 75 % of its effect in two layers, and to 34 to
-# 53 % in three, and tickets of high handicap *weaken* or *fail*. Unlocking *fails* in upper layers, where 6 to 34 % of the neurons
-# that start against their drift stay locked, and 7 to 53 % of the dead come back. The partial correlation *does not discriminate*
-# in any depth, one layer included: lazy networks have no τ = 1, and at t = 0 it is as high there as growth makes it. Balance is
-# exact. A replication reverses none of 684 verdicts, and 36 of them differ near a margin. What the results at hand say:
+# **Conclusion.** On 22 November 2026 `depth-quick`, with 64 networks in each cell, says: alignment, merging, pruning and low
+# rank *carry over* to every layer of two and three, clearest in the last (gain of A 0.28 to 0.99; K_merge 0.07 to 0.62 of
+# lazy, above 0.5 only in the first layer on the paraboloid). The start says less and less of who wins: the rank correlation
+# of the score with the norm in the end *weakens*, on digits and Gaussian inputs, to 44 to 75 % of its effect in two layers,
+# and to 34 to 53 % in three, and tickets of high handicap *weaken* or *fail*. Unlocking *fails* in upper layers, where 6 to
+# 34 % of the neurons that start against their drift stay locked, and 7 to 53 % of the dead come back. The partial correlation
+# *does not discriminate* in any depth, one layer included: lazy networks have no τ = 1, and at t = 0 it is as high there as
+# growth makes it. Balance is exact. A replication reverses none of 684 verdicts; the 36 that differ are inconclusive, or not
+# discriminating, in one of the two. What the results at hand say:
 
 # %%
 show_conclusions([v for v in verdicts if v.primary])

@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mcrace.completion import complete
 from mcrace.predictions import PREDICTIONS, Verdict
 from mcrace.predictions import layer_measures as measures
 from mcrace.predictions.base import Control, Evidence
@@ -14,8 +16,10 @@ from mcrace.predictions.depth_transfer import becomes, with_words
 from mcrace.predictions.layer_measures import CURVES, END, LATE
 from mcrace.predictions.layer_table import entries, table_text
 from mcrace.statistics import Margin
+from mcrace.study import load_study
 
 NETWORKS = 40
+JOBS = Path(__file__).parent.parent / "jobs"
 PLAIN = {"residual": False, "norm": None}
 
 
@@ -305,6 +309,20 @@ def test_a_ticket_that_never_comes_to_its_onset_counts_with_all_its_steps():
     assert measures.shares_in_time(cell) == {"handicap": 1.0, "random": 0.0, "a0": 1.0, "winners": 1.0}
     cell.state_step = lambda state: np.where(np.arange(NETWORKS) < 5, -1, 800)
     assert np.isnan(measures.ticket_lead("random", "handicap")(cell)).sum() == 5, "no end, no tickets"
+
+
+def test_tickets_are_not_trained_at_half_the_step():
+    """They are reported, and take as long as all the rest."""
+    cells = complete(load_study(JOBS / "depth-quick.toml")).cells
+    assert {(c.role, c.config.record.stages) for c in cells} == {("main", ("layer-tickets",)), ("half-step", ())}
+
+
+def test_a_clock_that_seldom_strikes_is_told():
+    cell = made("main")
+    cell._paths["layer_clock_time"][:30, 1] = np.nan
+    _, _, verdicts = judged([cell])
+    told = [v.statistic for v in verdicts if "came to 1 before the end in 25% of the networks" in v.note and not v.primary]
+    assert len(told) == 4 and all(s.endswith("layer 2 of 2") for s in told)
 
 
 def test_panels_are_drawn_and_say_how_many():
