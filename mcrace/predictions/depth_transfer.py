@@ -149,7 +149,8 @@ class DepthTransfer(Prediction):
         cells = _all(evidence)
         table = cache(lambda: entries(self.judge(evidence, options), {c.name: c.config for c in cells}))
         places = list(dict.fromkeys((name_of_task(c.config), scale_of(c)) for c in cells if not is_lazy(c)))
-        words = "What becomes of each claim on {} from a start of scale {:g}, layer by layer, by depth."
+        words = ("What becomes of each claim on {} from starts of scale {:g}, layer by layer and by depth; what weakens, to "
+                 "which part of its effect in one layer, its distance from the control.")
         caption = "{} on {}: in every layer, by depth and by the scale of the start; median, and half of the networks."
         return [*(Panel(words.format(*place), partial(_draw_words, *place, table), TABLE_LINES) for place in places),
                 *(Panel(caption.format(claim, task), partial(_draw, claim, task, cells))
@@ -315,7 +316,7 @@ def _draw_words(task: str, scale: float, table: Callable[[], list[Entry]], axes:
     some = [e for e in table() if (e.task, e.scale) == (task, scale)]
     draw_table(some, axes)
     counts = sorted({e.verdict.networks for e in some if not e.verdict.primary}) or [0]
-    legend_above(axes, f"{task}, scale {scale:g}: n = {counts[-1]:,} networks at most", columns=1)
+    legend_above(axes, f"n = {counts[-1]:,} networks at most", columns=1)
 
 
 def _draw(claim: str, task: str, cells: Sequence[CellResults], axes: Axes) -> None:

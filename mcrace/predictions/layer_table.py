@@ -21,7 +21,7 @@ OF_LAYER = re.compile(r", layer (\d+) of \d+$")
 # What the note of a verdict on a claim begins with, and how a table says it.
 WORDS = {"carries over": "yes", "holds": "yes", "weakens": "", "fails": "no", "not discriminating": "n.d.",
          "left open": "open", "not testable": "-"}
-MEANING = {"yes": "+ holds, or carries over", "60 %": "60 weakens to 60 % of one layer's effect", "no": "- fails",
+MEANING = {"yes": "+ holds, or carries over", "60 %": "60 weakens to 60 %", "no": "- fails",
            "n.d.": "= not discriminating", "open": "? inconclusive", "-": "· not testable"}
 # What R claims, and the statistics that stand for it, by the names in the table.
 CLAIMS = {
@@ -42,6 +42,7 @@ CLAIMS = {
 }
 SHADES = {"yes": "#009e73", "60 %": "#e69f00", "no": "#d55e00", "n.d.": "#8c8c8c", "open": "#d0d0d0", "-": "none"}
 FAINT = 0.35  # opacity of a shade, below text
+FEW = 12  # columns: more take smaller letters
 TABLE_LINES = 12
 GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the scales of one layer
 LAZY = "0.5"
@@ -150,13 +151,14 @@ def draw_table(found: Sequence[Entry], axes: Axes) -> None:
     becomes of the claim.
     """
     rows, places = table_of(found), places_of(found)
+    small = "x-small" if len(places) <= FEW else "xx-small"
     for y, (_, _, words) in enumerate(rows):
         for x, word in enumerate(words):
             if word:
                 kind = "60 %" if word.endswith("%") else word
                 axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=SHADES[kind], alpha=FAINT, linewidth=0)
                 axes.text(x + 0.5, y + 0.5, word.removesuffix(" %") if kind == "60 %" else MEANING[word][0], ha="center",
-                          va="center", fontsize="x-small")
+                          va="center", fontsize=small)
     for x in range(1, len(places)):
         if places[x][0] != places[x - 1][0]:
             axes.axvline(x, color=INK, linewidth=0.8)
@@ -164,7 +166,7 @@ def draw_table(found: Sequence[Entry], axes: Axes) -> None:
         if rows[y][0] != rows[y - 1][0]:
             axes.axhline(y, color=INK, linewidth=0.4)
     heads = [f"{depth}.{layer}" if layer else "all" for depth, layer in places]
-    axes.set_xticks([x + 0.5 for x in range(len(places))], heads, fontsize="x-small")
+    axes.set_xticks([x + 0.5 for x in range(len(places))], heads, fontsize=small)
     axes.set_yticks([y + 0.5 for y in range(len(rows))], [f"{claim}: {label}" for claim, label, _ in rows], fontsize="x-small")
     for word, shade in SHADES.items():
         axes.plot([], [], "s", color=shade, alpha=FAINT, label=MEANING[word])
