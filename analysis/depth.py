@@ -49,7 +49,7 @@ verdicts = mcrace.test(results)
 table = entries(verdicts, {cell.name: cell.config for cell in results})
 for word, meaning in MEANING.items():
     print(f"{word:>6}: {meaning[2:].strip()}")
-tasks, scales = (list(dict.fromkeys(values)) for values in zip(*((e.task, e.scale) for e in table)))
+tasks, scales = list(dict.fromkeys(e.task for e in table)), sorted({e.scale for e in table})
 for task in tasks:
     for scale in scales:
         if some := [e for e in table if (e.task, e.scale) == (task, scale)]:
