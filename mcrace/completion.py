@@ -33,14 +33,16 @@ def complete(study: Study) -> Study:
     mains = [c for c in study.cells if c.name not in controls]
     needs = [prediction.needs(options) for prediction, options in wanted]
     about = [(need, _judged(options, study, controls)) for need, (_, options) in zip(needs, wanted)]
-    cells = [_recording(c, [need for need, judged in about if c.name in judged]) for c in study.cells]
+    of_cell = {c.name: [need for need, judged in about if c.name in judged] for c in study.cells}
+    halved_stages = {c.name: _stages(c, [need for need in of_cell[c.name] if need.half_step_stages]) for c in study.cells}
+    cells = [_recording(c, of_cell[c.name]) for c in study.cells]
     _check_observables(cells)
     _check_layers(cells)
     halved = {name for need, (_, o) in zip(needs, wanted) if need.control_half_step for name in o.controls}
     halved |= {name for need, judged in about if need.half_step for name in judged if name not in controls}
     cells = [replace(c, role="control", of=mains[0].name if len(mains) == 1 else "") if c.name in controls else c
              for c in cells]
-    cells += [_at_half_step(c) for c in cells if c.name in halved]
+    cells += [_at_half_step(c, halved_stages[c.name]) for c in cells if c.name in halved]
     return replace(study, cells=tuple(cells))
 
 
@@ -117,19 +119,24 @@ def _check_layers(cells: list[Cell]) -> None:
 def _recording(cell: Cell, needs: list[Needs]) -> Cell:
     """The cell with what the predictions that look at it, and stages, need recorded."""
     record = cell.config.record
-    stages = tuple(dict.fromkeys((*record.stages, *(s for need in needs for s in need.stages))))
+    stages = _stages(cell, needs)
     observables = (*(o for need in needs for o in need.observables), *(o for name in stages for o in STAGES[name].observables))
     union = tuple(dict.fromkeys((*record.observables, *observables)))
     return replace(cell, config=replace(cell.config, record=record.model_copy(update={"observables": union, "stages": stages})))
 
 
-def _at_half_step(cell: Cell) -> Cell:
+def _stages(cell: Cell, needs: list[Needs]) -> tuple[str, ...]:
+    """Its own stages, and those that are needed."""
+    return tuple(dict.fromkeys((*cell.config.record.stages, *(s for need in needs for s in need.stages))))
+
+
+def _at_half_step(cell: Cell, stages: tuple[str, ...]) -> Cell:
     """The cell for the error budget: half the step, twice the steps, a tenth of the seeds but 200 at least."""
     config, count = cell.config, cell.seeds.count
     training = _halved(config.training)
     times = config.record.times
     doubled = tuple(2 * t for t in times) if isinstance(times, tuple) else times
-    record = config.record.model_copy(update={"times": doubled, "weights": "none"})
+    record = config.record.model_copy(update={"times": doubled, "weights": "none", "stages": stages})
     seeds = Seeds(first=cell.seeds.first, count=min(count, max(HALF_STEP_LEAST, count // HALF_STEP_SHARE)))
     return replace(cell, name=cell.name + HALF_STEP, role="half-step", of=cell.name, seeds=seeds,
                    config=replace(config, training=training, record=record))

@@ -95,11 +95,11 @@ def _speed(config: Config, pool: dict[str, np.ndarray]) -> Speed:
 
 
 def _seconds(config: Config, pool: dict[str, np.ndarray], steps: int, recordings: int) -> float:
-    """How long one core takes for a network, among others."""
+    """How long one core takes for a network, among others; what else the core does meanwhile does not count."""
     training = config.training.model_copy(update={"steps": steps})
     record = config.record.model_copy(update={"times": tuple(range(recordings))})
     count = min(NETWORKS, plan.batch_size(config))
     shard = Shard("", "", replace(config, training=training, record=record).plain(), 0, 0, count, count, "")
-    began = time.perf_counter()
+    began = time.process_time()
     compute(shard, pool)
-    return (time.perf_counter() - began) / count
+    return (time.process_time() - began) / count

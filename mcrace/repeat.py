@@ -20,6 +20,7 @@ from mcrace.mistakes import validated
 from mcrace.plan import Shard
 from mcrace.predictions import Verdict
 from mcrace.predictions import test as judge
+from mcrace.predictions.base import REFUTED, SUPPORTED
 from mcrace.results import RESULTS, Results, open_results
 from mcrace.seeds import generator
 from mcrace.store import Variable
@@ -63,6 +64,11 @@ class Agreement:
     def same_verdict(self) -> bool:
         """Whether both say the same."""
         return self.there.verdict == self.here.verdict
+
+    @property
+    def reversed(self) -> bool:
+        """Whether one is supported and the other refuted: the sign of a verdict has changed."""
+        return {self.there.verdict, self.here.verdict} == {SUPPORTED, REFUTED}
 
     @property
     def overlap(self) -> bool | None:

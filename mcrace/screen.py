@@ -135,9 +135,10 @@ def show_verdicts(verdicts: list[Verdict]) -> None:
         table.add_row(f"  {v.statistic}", escape(f"{_number(v.estimate)} {_interval(v.low, v.high)}"), str(v.margin),
                       _p(v.p_adjusted), control, f"[{colour}]{v.verdict}[/]", style="bold" if v.primary else "")
     console.print(table)
+    several = len({v.cell for v in verdicts}) > 1
     for v in verdicts:
         if v.note:
-            say(f"  {v.prediction}, {v.statistic}: {v.note}")
+            say(f"  {v.prediction}" + (f" on {v.cell}" if several else "") + f", {v.statistic}: {v.note}")
 
 
 def show_conclusions(verdicts: list[Verdict]) -> None:
@@ -225,8 +226,9 @@ def _summary(size: Size) -> str:
 
 
 def show_agreements(found: list[Agreement]) -> None:
-    """Verdicts and estimates of a study beside those of its replication."""
-    table = Table(title="Replication", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Verdicts and estimates of a study beside those of its replication, then those that differ, and how many."""
+    table = Table(title="Replication", title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+                  caption="in bold: the primary verdict of each prediction and cell")
     for name in ("statistic", "before", "now", "verdict before", "verdict now", "agree"):
         table.add_column(name, overflow="fold")
     block = None
@@ -236,12 +238,21 @@ def show_agreements(found: list[Agreement]) -> None:
             table.add_section()
             table.add_row(f"[bold]{block[0]}[/bold] on {block[1]}")
         before, now = (escape(f"{_number(v.estimate)} {_interval(v.low, v.high)}") for v in (a.there, a.here))
-        words = ["verdicts" if a.same_verdict else "VERDICTS DIFFER"]
+        words = ["verdicts" if a.same_verdict else "REVERSED" if a.reversed else "VERDICTS DIFFER"]
         words += [] if a.overlap is None else ["intervals" if a.overlap else "INTERVALS ARE DISJOINT"]
-        table.add_row(f"  {a.here.statistic}", before, now, a.there.verdict, a.here.verdict, ", ".join(words))
+        table.add_row(f"  {a.here.statistic}", before, now, a.there.verdict, a.here.verdict, ", ".join(words),
+                      style="bold" if a.here.primary else "")
     console.print(table)
+    for a in found:
+        if not a.same_verdict:
+            before, now = (f"{v.verdict} at {_number(v.estimate)} {_interval(v.low, v.high)}" for v in (a.there, a.here))
+            say(f"  {a.here.prediction} on {a.here.cell}, {a.here.statistic}, margin {a.here.margin}: {before}, now {now}")
     same, known = sum(a.same_verdict for a in found), [a.overlap for a in found if a.overlap is not None]
-    say(f"{same} of {len(found)} verdicts agree; {sum(known)} of {len(known)} intervals overlap")
+    changed = sum(a.reversed for a in found)
+    first = [a for a in found if a.here.primary]
+    say(f"{same} of {len(found)} verdicts agree; {sum(known)} of {len(known)} intervals overlap; chance parts 1 pair in 180")
+    say(f"{sum(a.same_verdict for a in first)} of the {len(first)} primary verdicts agree; {changed or 'none'} of all "
+        "went from supported to refuted, or back")
 
 
 def show_findings(found: list[Finding]) -> None:

@@ -232,15 +232,25 @@ def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 def _attributes_digest(group: h5py.Group) -> str:
     plain: dict[str, Any] = {"": {k: str(v) for k, v in plain_attributes(group, ("attributes_digest",)).items()}}
+    scales = _scales(group)
     for name, data in group.items():
         if isinstance(data, h5py.Dataset):
-            plain[name] = [_dims(name, data), data.attrs["digest"], {k: str(v) for k, v in _notes(data).items()}]
+            plain[name] = [_dims(name, data, scales), data.attrs["digest"], {k: str(v) for k, v in _notes(data).items()}]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _dims(name: str, data: h5py.Dataset) -> tuple[str, ...]:
+def _scales(group: h5py.Group) -> dict[Any, str]:
+    """The names of the dimension scales of a group, by their addresses in the file.
+
+    A name asked of a scale that was reached from a dataset would be looked for in the whole file.
+    """
+    return {h5py.h5o.get_info(data.id).addr: name for name, data in group.items()
+            if isinstance(data, h5py.Dataset) and data.is_scale}
+
+
+def _dims(name: str, data: h5py.Dataset, scales: dict[Any, str]) -> tuple[str, ...]:
     """The names of the dimensions of a dataset."""
-    return (name,) if data.is_scale else tuple(d[0].name.rsplit("/", 1)[-1] for d in data.dims)
+    return (name,) if data.is_scale else tuple(scales[h5py.h5o.get_info(d[0].id).addr] for d in data.dims)
 
 
 def _notes(data: h5py.Dataset) -> dict[str, Any]:
@@ -269,9 +279,10 @@ def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = 
 
 def described(group: h5py.Group) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
     """The name, dimensions and attributes of each dataset of a group."""
+    scales = _scales(group)
     for name, data in group.items():
         if isinstance(data, h5py.Dataset):
-            yield name, _dims(name, data), _notes(data)
+            yield name, _dims(name, data, scales), _notes(data)
 
 
 @contextmanager

@@ -30,8 +30,10 @@ def plain_name(name: str) -> str:
 def variations(raw: dict[str, Any], entropy: int, mistakes: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of cells with the dotted keys that each replaces: the sweep (or the base alone), then the named cells."""
     names: set[str] = set()
-    for overrides in _sweep(raw.get("sweep", {}), entropy, mistakes):
-        name = _cell_name(overrides)
+    swept = list(_sweep(raw.get("sweep", {}), entropy, mistakes))
+    telling = _telling(swept)
+    for overrides in swept:
+        name = _cell_name(dict(list(overrides.items())[:telling]))
         if name in names:  # values that agree in six digits
             name = f"{name[:90]}+{len(names)}"
         names.add(name)
@@ -126,6 +128,14 @@ def _random_draws(table: dict[str, Any], entropy: int, mistakes: list[str]) -> l
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _telling(swept: list[dict[str, Any]]) -> int:
+    """How many of the keys tell the cells of a sweep apart: what follows, as with zip, would only make names long."""
+    for count in range(1, len(swept[0]) if swept else 0):
+        if len({_cell_name(dict(list(overrides.items())[:count])) for overrides in swept}) == len(swept):
+            return count
+    return max(map(len, swept), default=0)
 
 
 def _cell_name(overrides: dict[str, Any]) -> str:

@@ -3,19 +3,23 @@
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mcrace.completion import complete
 from mcrace.predictions import PREDICTIONS, Verdict
 from mcrace.predictions import layer_measures as measures
 from mcrace.predictions.base import Control, Evidence
 from mcrace.predictions.depth_transfer import becomes, with_words
 from mcrace.predictions.layer_measures import CURVES, END, LATE
-from mcrace.predictions.layer_table import entries
+from mcrace.predictions.layer_table import entries, table_text
 from mcrace.statistics import Margin
+from mcrace.study import load_study
 
 NETWORKS = 40
+JOBS = Path(__file__).parent.parent / "jobs"
 PLAIN = {"residual": False, "norm": None}
 
 
@@ -25,7 +29,7 @@ class Cell:
     def __init__(self, name, hidden, at, paths=None, scale=0.03, lazy=False, eta=0.1):
         self.name, self._at = name, at
         init = {"scale": scale, "subtract_start": lazy, "paired": False}
-        training = {"method": "gd", "step_size": eta, "batch": None, "weight_decay": 0.0}
+        training = {"method": "gd", "step_size": eta, "batch": None, "weight_decay": 0.0, "dtype": "float64"}
         self.config = {"task": {"kind": "digits"}, "network": {"hidden": hidden, "init": init, **PLAIN},
                        "training": training}
         self.seeds = np.arange(NETWORKS)
@@ -34,6 +38,9 @@ class Cell:
 
     def __getitem__(self, name):
         return self._paths[name]
+
+    def __setitem__(self, name, values):
+        self._paths[name] = values
 
     def at(self, observable, state):
         return self._at[observable, state]
@@ -185,7 +192,7 @@ def test_every_claim_carries_over_in_every_layer():
     judged_ones = [v for v in verdicts if v.verdict not in ("reported", "not testable here") and "tickets" not in v.statistic]
     assert {v.verdict for v in judged_ones} == {"supported"}
     for v in judged_ones:
-        assert v.note == ("holds" if v.cell == "one" else "carries over"), v
+        assert v.note.partition(";")[0] == ("holds" if v.cell == "one" else "carries over"), v
     per_layer = [v.statistic for v in verdicts if v.cell == "three" and ", layer " in v.statistic]
     assert len(per_layer) == 3 * len([v for v in verdicts if v.cell == "one" and ", layer 1 of 1" in v.statistic]) == 42
     primary = [v for v in verdicts if v.primary]
@@ -226,37 +233,103 @@ BASE = Verdict("depth-transfer", "c", "x, layer 1 of 2", "refuted", estimate=0.1
                control=Control("lazy", 0.05, 0.04, 0.06, True))
 
 
-@pytest.mark.parametrize("changes, word", [
-    ({}, "weakens to 25% of one layer's effect"),
-    ({"estimate": 0.5}, "in part, as in one layer"), ({"verdict": "supported"}, "carries over"),
-    ({"low": 0.05}, "fails"),
-    ({"verdict": "inconclusive", "note": "20% of the networks missed the state"}, "left open"),
-    ({"verdict": "inconclusive"}, "weakens to 25% of one layer's effect"),
-    ({"verdict": "not testable here"}, ""), ({"verdict": "reported"}, ""), ({"estimate": math.nan}, "")])
-def test_what_becomes_of_a_claim(changes, word):
-    config = {"task": {"kind": "digits"}, "network": {"hidden": [5], "init": {"scale": 0.1}}}
-    one = entries([replace(BASE, statistic="x, layer 1 of 1", estimate=0.45)], {"c": config})[0]
-    assert becomes(replace(BASE, **changes), one) == word
-    assert (one.claim, one.layer, one.depth) == ("x", 1, 1)
+BESIDE = replace(BASE, statistic="x, layer 1 of 1", verdict="inconclusive", estimate=0.45)
+BLIND = Control("lazy", 0.05, 0.04, 0.06, False)
+
+
+@pytest.mark.parametrize("changes, word, short", [
+    ({}, "weakens to 25% of one layer's effect", "25 %"), ({"estimate": 0.5}, "fails", "no"), ({"low": 0.05}, "fails", "no"),
+    ({"control": BLIND}, "fails", "no"),
+    ({"verdict": "supported"}, "holds", "yes"),
+    ({"verdict": "inconclusive"}, "left open", "open"),
+    ({"verdict": "inconclusive", "control": BLIND}, "not discriminating", "n.d."),
+    ({"verdict": "not discriminating", "control": BLIND}, "not discriminating", "n.d."),
+    ({"verdict": "not testable here", "estimate": math.nan}, "not testable", "-"), ({"verdict": "reported"}, "", "")])
+def test_what_becomes_of_a_claim(changes, word, short):
+    config = {"task": {"kind": "digits"}, "network": {"hidden": [5, 5], "init": {"scale": 0.1}}}
+    verdict = replace(BASE, **changes)
+    assert becomes(verdict, BESIDE) == word
+    entry = entries([replace(verdict, note=f"{word}; more")], {"c": config})[0]
+    assert (entry.claim, entry.layer, entry.depth, entry.short) == ("x", 1, 2, short)
+
+
+def test_what_one_layer_does_is_what_carries_over():
+    supported, refuted = (replace(BESIDE, verdict=v) for v in ("supported", "refuted"))
+    assert becomes(replace(BASE, verdict="supported"), supported) == "carries over"
+    assert becomes(BASE, supported).startswith("weakens to") and becomes(BASE, refuted) == "fails, as in one layer"
+    assert becomes(BASE) == "fails" and becomes(replace(BASE, verdict="supported")) == "holds"
 
 
 def test_what_becomes_of_a_ratio():
     ratio = replace(BASE, statistic="y, ratio main/control, layer 2 of 2", estimate=0.8, low=0.7, high=0.9)
-    assert becomes(ratio) == "holds in part" and becomes(replace(ratio, high=1.01)) == "fails"
+    one = replace(ratio, statistic="y, ratio main/control, layer 1 of 1", estimate=0.2, verdict="supported")
+    assert becomes(ratio, one) == "weakens to 25% of one layer's effect" and becomes(replace(ratio, high=1.01), one) == "fails"
 
 
 def test_each_claim_is_laid_beside_the_same_in_one_layer_of_the_nearest_scale():
     cells = [made("one-small", (20,), scale=0.03), made("one", (20,), scale=0.1), made("two", (20, 20), scale=0.3)]
-    rows = [replace(BASE, cell=name, statistic=f"x, layer 1 of {depth}", estimate=estimate)
+    rows = [replace(BASE, cell=name, statistic=f"x, layer 1 of {depth}", estimate=estimate,
+                    verdict="refuted" if depth > 1 else "supported")
             for name, depth, estimate in (("one-small", 1, 0.95), ("one", 1, 0.25), ("two", 2, 0.15))]
     assert with_words(rows, cells)[2].note == "weakens to 50% of one layer's effect"
+
+
+def test_the_table_has_a_column_for_each_layer_of_each_depth():
+    _, evidence, verdicts = three(deep=0.0)
+    lines = table_text(entries(verdicts, {c.name: c.config for c in evidence.cells})).splitlines()
+    assert lines[0].split() == ["1.1", "all", "3.1", "3.2", "3.3", "all"]
+    rows = {line[:31].strip(): line[31:].split() for line in lines[1:]}
+    assert rows["alignment  gain of A"] == ["yes", "no", "no", "no"] and rows["balance    exact"] == ["yes", "yes"]
+
+
+def test_drifts_up_to_unlike_onsets_are_not_compared():
+    main, half = made("main"), made("half", eta=0.05)
+    half.state_step = lambda state: Cell.state_step(half, state) - (30 if state == "onset" else 0)
+    _, _, verdicts = judged([main], {"main": half})
+    row = next(v for v in verdicts if v.statistic == "slope of log drift of the balance on log η")
+    assert row.verdict == "not testable here" and "differ by 11%" in row.note
+
+
+def test_a_drift_that_rounding_may_have_made_refutes_nothing():
+    for dtype, verdict in (("float64", "refuted"), ("float32", "inconclusive")):
+        main, half = made("main"), made("half")  # the drift is the same at both step sizes
+        half.config["training"] |= {"dtype": dtype, "step_size": 0.05}
+        for c in (main, half):
+            c._at["layer_balancedness", "onset"] = 1e-6 * (1 + 0.1 * c.at("layer_score", "start"))
+        _, _, verdicts = judged([main], {"main": half})
+        row = next(v for v in verdicts if v.statistic == "slope of log drift of the balance on log η")
+        assert row.verdict == verdict and ("rounding" in row.note) == (dtype == "float32")
+
+
+def test_a_ticket_that_never_comes_to_its_onset_counts_with_all_its_steps():
+    cell = made("main")
+    times = cell["layer_ticket_onset_time"] = cell["layer_ticket_onset_time"].copy()
+    times[:, 0], times[:, 1] = 10.0, np.nan
+    assert measures.ticket_lead("random", "handicap")(cell) == pytest.approx(np.log(10))  # of 100 in all
+    assert measures.shares_in_time(cell) == {"handicap": 1.0, "random": 0.0, "a0": 1.0, "winners": 1.0}
+    cell.state_step = lambda state: np.where(np.arange(NETWORKS) < 5, -1, 800)
+    assert np.isnan(measures.ticket_lead("random", "handicap")(cell)).sum() == 5, "no end, no tickets"
+
+
+def test_tickets_are_not_trained_at_half_the_step():
+    """They are reported, and take as long as all the rest."""
+    cells = complete(load_study(JOBS / "depth-quick.toml")).cells
+    assert {(c.role, c.config.record.stages) for c in cells} == {("main", ("layer-tickets",)), ("half-step", ())}
+
+
+def test_a_clock_that_seldom_strikes_is_told():
+    cell = made("main")
+    cell._paths["layer_clock_time"][:30, 1] = np.nan
+    _, _, verdicts = judged([cell])
+    told = [v.statistic for v in verdicts if "came to 1 before the end in 25% of the networks" in v.note and not v.primary]
+    assert len(told) == 4 and all(s.endswith("layer 2 of 2") for s in told)
 
 
 def test_panels_are_drawn_and_say_how_many():
     matplotlib = pytest.importorskip("matplotlib.figure")
     found, evidence, _ = three()
     panels = found.panels(evidence, found.options())
-    assert len(panels) == 6
+    assert len(panels) == 7 and "becomes" in panels[0].caption
     for panel in panels:
         axes = matplotlib.Figure().subplots()
         panel.draw(axes)

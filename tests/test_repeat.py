@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ import studies
 from studies import assert_same_data, shards_of
 
 import mcrace
-from mcrace import directory, rewriting, store
+from mcrace import directory, rewriting, screen, store
 from mcrace.errors import ResultsError, StudyError
 from mcrace.predictions.base import Verdict
 from mcrace.repeat import agreements
@@ -97,6 +98,7 @@ def test_replication(copy, tmp_path, command):
     answer = command("replicate", copy, "--entropy", 12, "-o", tmp_path / "again", "--workers", 0)
     assert answer.code == 0
     assert re.search(r"[0-9] of 9 verdicts agree; [0-9] of [0-9] intervals overlap", answer.out)
+    assert re.search(r"[0-9] of the [0-9] primary verdicts agree; none of all went from supported to refuted", answer.out)
     here, there = mcrace.open_results(tmp_path / "again"), mcrace.open_results(copy)
     assert here.study.entropy == 12
     assert (here.cells, here.study.seeds) == (there.cells, there.study.seeds)
@@ -133,8 +135,17 @@ def test_what_agrees():
              Verdict("p", "main", "c", "supported", low=1.0, high=2.0), Verdict("p", "main", "d", "supported")]
     here = [Verdict("p", "main", "c", "supported", low=2.5, high=3.0), Verdict("p", "main", "a", "refuted", low=1.9, high=4.0),
             Verdict("p", "main", "b", "refuted", low=0.0, high=1.0), Verdict("p", "other", "a", "supported")]
-    found = {a.here.statistic: (a.same_verdict, a.overlap) for a in agreements(there, here)}
-    assert found == {"c": (True, False), "a": (False, True), "b": (True, None)}
+    found = {a.here.statistic: (a.same_verdict, a.overlap, a.reversed) for a in agreements(there, here)}
+    assert found == {"c": (True, False, False), "a": (False, True, True), "b": (True, None, False)}
+
+
+def test_verdicts_that_differ_are_told_once_more(capsys):
+    row = Verdict("p", "main", "slope", "supported", estimate=1.0, low=0.9, high=1.1)
+    others = [replace(row, verdict="refuted", estimate=2.0), replace(row, statistic="rank", verdict="inconclusive")]
+    screen.show_agreements(agreements([row, replace(row, statistic="rank")], others))
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"p on main, slope, margin -: supported at 1\.?0* \[.*\], now refuted at 2\.?0* \[", out)
+    assert "0 of 2 verdicts agree" in out and "1 of all went from supported to refuted, or back" in out
 
 
 # ------------------------------------------------------------------------------------------------- verify

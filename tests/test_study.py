@@ -164,6 +164,15 @@ def test_a_zip_goes_through_lists_together_and_crosses_a_grid():
     assert found == [("mse", 0.1, 20), ("mse", 0.2, 10), ("logistic", 0.1, 20), ("logistic", 0.2, 10)]
 
 
+def test_names_of_cells_end_where_they_tell_them_apart():
+    zipped = ('[sweep.zip]\n"network.hidden" = [[4], [4], [5]]\n"training.step_size" = [0.1, 0.2, 0.2]\n'
+              '"training.steps" = [9, 8, 7]')
+    assert [c.name for c in parse_study(BASE + zipped).cells] == ["hidden=4,step_size=0.1", "hidden=4,step_size=0.2",
+                                                                  "hidden=5,step_size=0.2"]
+    alike = '[sweep.zip]\n"training.step_size" = [0.1, 0.10000000001]\n"training.steps" = [9, 9]'
+    assert [c.name for c in parse_study(BASE + alike).cells] == ["step_size=0.1,steps=9", "step_size=0.1,steps=9+1"]
+
+
 def test_a_sweep_goes_over_kinds_of_tasks():
     """The keys of each are laid over those of [task], which may hold what they have in common."""
     text = BASE.replace('kind = "gaussian"', "").replace("dimension = 3", "")

@@ -49,12 +49,15 @@ class Needs:
         As in ``record.stages``.
     control_half_step : bool
         Whether the control is wanted at half the step, too: for laws of the limit of small steps.
+    half_step_stages : bool
+        Whether the stages are wanted at half the step, too; false where their numbers are reported and not judged.
     """
 
     observables: tuple[str, ...]
     half_step: bool = True
     stages: tuple[str, ...] = ()
     control_half_step: bool = False
+    half_step_stages: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,8 @@ from pydantic import Field
 
 from mcrace.predictions.base import (
     INCONCLUSIVE,
-    NOT_DISCRIMINATING,
     NOT_TESTABLE,
+    REFUTED,
     REPORTED,
     SUPPORTED,
     WORST_FIRST,
@@ -24,7 +24,15 @@ from mcrace.predictions.base import (
     Verdict,
     prediction,
 )
-from mcrace.predictions.forms import Measured, judge_contrast, judge_mean, judge_measured, report_mean
+from mcrace.predictions.forms import (
+    MOST_DROPPED,
+    Measured,
+    judge_contrast,
+    judge_mean,
+    judge_measured,
+    report_mean,
+    report_measured,
+)
 from mcrace.predictions.layer_measures import (
     NEEDED,
     Layer,
@@ -32,22 +40,36 @@ from mcrace.predictions.layer_measures import (
     alignment_gain,
     balance_slopes,
     capacity,
+    clock_strikes,
     clusters_share,
+    drift_of,
     joint_capacity,
     largest,
     limit_drifts,
     locked_share,
+    onset_times,
     partial_ranks,
     partial_ranks_at_start,
     ranks,
     revived_share,
+    rounding_of,
     score_ranks,
     score_ranks_at_start,
+    shares_in_time,
     stable_rank,
     ticket_lead,
     ticket_overlap,
 )
-from mcrace.predictions.layer_table import Entry, draw_layers, entries, name_of_task, networks_of, point_of
+from mcrace.predictions.layer_table import (
+    TABLE_LINES,
+    Entry,
+    draw_layers,
+    draw_table,
+    entries,
+    name_of_task,
+    networks_of,
+    point_of,
+)
 from mcrace.predictions.panels import Panel, legend_above
 from mcrace.results import CellResults
 from mcrace.statistics import Margin, mean_interval
@@ -99,7 +121,8 @@ class DepthTransfer(Prediction):
     |w_0|², which |w_in|² alone does not keep.
 
     Control: lazy networks of the same task and layers (init.subtract_start or paired), told by themselves.  Each note says
-    whether a claim carries over, weakens, and to which part of what it is in one layer, or fails.
+    whether a claim carries over, weakens, and to which part of what it is in one layer, or fails; or that it does not
+    discriminate, where its control does not fail.
     """
 
     options = DepthTransferOptions
@@ -110,7 +133,7 @@ class DepthTransfer(Prediction):
     }
 
     def needs(self, options: DepthTransferOptions) -> Needs:
-        return Needs(NEEDED, stages=("layer-tickets",))
+        return Needs(NEEDED, stages=("layer-tickets",), half_step_stages=False)
 
     def judge(self, evidence: Evidence, options: DepthTransferOptions) -> list[Verdict]:
         lazy, cells = _lazy_cells(evidence), [c for c in _all(evidence) if not is_lazy(c)]
@@ -123,10 +146,15 @@ class DepthTransfer(Prediction):
         return with_words(rows, cells)
 
     def panels(self, evidence: Evidence, options: DepthTransferOptions) -> list[Panel]:
-        tasks = list(dict.fromkeys(name_of_task(c.config) for c in _all(evidence)))
+        cells = _all(evidence)
+        table = cache(lambda: entries(self.judge(evidence, options), {c.name: c.config for c in cells}))
+        places = list(dict.fromkeys((name_of_task(c.config), scale_of(c)) for c in cells if not is_lazy(c)))
+        words = ("What becomes of each claim on {} from starts of scale {:g}, layer by layer and by depth; what weakens, to "
+                 "which part of its effect in one layer, its distance from the control.")
         caption = "{} on {}: in every layer, by depth and by the scale of the start; median, and half of the networks."
-        return [Panel(caption.format(claim, task), partial(_draw, claim, task, _all(evidence)))
-                for task in tasks for claim in DRAWN]
+        return [*(Panel(words.format(*place), partial(_draw_words, *place, table), TABLE_LINES) for place in places),
+                *(Panel(caption.format(claim, task), partial(_draw, claim, task, cells))
+                  for task in dict.fromkeys(task for task, _ in places) for claim in DRAWN)]
 
     def _of_cell(self, evidence: Evidence, options: DepthTransferOptions) -> list[Verdict]:
         count = depth_of(evidence.main)
@@ -137,19 +165,23 @@ class DepthTransfer(Prediction):
     def _primary(self, racing: list[Verdict]) -> Verdict:
         """The race of the layer in which it is weakest."""
         weakest = min(racing, key=lambda v: (WORST_FIRST.index(v.verdict), v.low))
-        return replace(weakest, statistic=f"{RACING}, weakest layer", primary=True,
-                       p=float(np.max([v.p for v in racing])))
+        layer = weakest.statistic.removeprefix(f"{RACING}, ")
+        return replace(weakest, statistic=f"{RACING}, weakest layer", primary=True, p=float(np.max([v.p for v in racing])),
+                       note="; ".join(filter(None, [weakest.note, layer])))
 
     def _of_layer(self, evidence: Evidence, options: DepthTransferOptions, layer: Layer) -> list[Verdict]:
         mean = partial(judge_mean, self, evidence)
         ratio = Margin(high=options.ratio)
         contrasts = {"K_merge": capacity("merge"), "K_prune rescaled": capacity("prune_rescaled"), "stable rank": stable_rank}
-        return [
+        at_clock = [
             self._racing(evidence, options, layer),
             mean(f"{RACING}, control: shuffled labels{layer}", Margin(low=options.margin), layer.of(partial_ranks),
                  lambda i: i.high < options.margin, layer.of(partial(partial_ranks, score="score_permuted")), evidence.main),
             mean(f"rank correlation of score and a_T, τ = 1{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks),
                  lambda i: i.high <= LOW_RANK, layer.of(score_ranks_at_start)),
+            report_mean(self, evidence, f"rank correlation of a(τ = 1) and a_T{layer}", layer.of(ranks))]
+        return [
+            *(with_clock(row, evidence.main, layer) for row in at_clock),
             mean(f"rank correlation of score and a_T, t = 0{layer}", Margin(low=HIGH_RANK), layer.of(score_ranks_at_start),
                  lambda i: i.high <= LOW_RANK),
             mean(f"gain of alignment A{layer}", Margin(low=0.3), layer.of(alignment_gain), lambda i: i.high < LAZY_GAIN),
@@ -159,9 +191,12 @@ class DepthTransfer(Prediction):
             mean(f"share that stays locked{layer}", Margin(high=0.05), layer.of(locked_share), lambda i: i.low >= LAZY_LOCKED),
             mean(f"tickets among the winners{layer}", Margin(low=0.6), layer.of(ticket_overlap),
                  lambda i: i.high <= OTHER_TICKETS, layer.of(partial(ticket_overlap, by_norm=True)), evidence.main),
-            report_mean(self, evidence, f"rank correlation of a(τ = 1) and a_T{layer}", layer.of(ranks)),
             report_mean(self, evidence, f"K_prune/m{layer}", layer.of(capacity("prune"))),
-            report_mean(self, evidence, f"dead neurons that come back{layer}", layer.of(revived_share))]
+            self._revived(evidence, layer)]
+
+    def _revived(self, evidence: Evidence, layer: Layer) -> Verdict:
+        row = report_mean(self, evidence, f"dead neurons that come back{layer}", layer.of(revived_share))
+        return row if row.networks else replace(row, note="no neuron of the layer was dead at any recording time")
 
     def _racing(self, evidence: Evidence, options: DepthTransferOptions, layer: Layer) -> Verdict:
         """Above the margin, and above lazy: the control fails where its interval lies below the main one."""
@@ -179,8 +214,15 @@ class DepthTransfer(Prediction):
             self._exact(evidence, "error of the balance", "layer_imbalance", EXACT),
             self._exact(evidence, "error of the growth law", "layer_growth_error", GROWTH),
             *self._drift(evidence),
-            *(report_mean(self, evidence, f"log onset time, {other} over handicap tickets", ticket_lead(other, "handicap"))
-              for other in ("random", "a0", "winners"))]
+            *self._leads(evidence)]
+
+    def _leads(self, evidence: Evidence) -> list[Verdict]:
+        """How much earlier the loss drops of a ticket of high handicap than of others."""
+        main, shares = evidence.main, shares_in_time(evidence.main)
+        others, statistic = ("random", "a0", "winners"), "log onset time, {} over handicap tickets"
+        note = "in time: " + ", ".join(f"{shares[name]:.0%} of {name}" for name in ("handicap", *others))
+        return [report_measured(self, evidence, statistic.format(other), Measured.of(main, ticket_lead(other, "handicap")),
+                                note=note) for other in others]
 
     def _exact(self, evidence: Evidence, statistic: str, observable: str, most: float) -> Verdict:
         """An identity at a point, with the outgoing weights of another neuron as its control: no step has a part in it."""
@@ -191,15 +233,16 @@ class DepthTransfer(Prediction):
                               cells=(evidence.main,), has_step_error=False)
 
     def _drift(self, evidence: Evidence) -> list[Verdict]:
-        slope, limit = "slope of log drift of the balance on log η", "drift of the balance at η → 0 over |w_0|²"
-        why = not_plain(evidence.main) or ("" if evidence.half_step else "it takes the cell at half the step, too")
-        if why:
-            return [Verdict(self.name, evidence.main.name, s, NOT_TESTABLE, note=why) for s in (slope, limit)]
-        assert evidence.half_step is not None
         main, half = evidence.main, evidence.half_step
+        slope, limit = "slope of log drift of the balance on log η", "drift of the balance at η → 0 over |w_0|²"
+        why = not_plain(main) or (unlike_onsets(main, half) if half else "it takes the cell at half the step, too")
+        if why:
+            return [Verdict(self.name, main.name, s, NOT_TESTABLE, note=why) for s in (slope, limit)]
+        assert half is not None
         of_slope, of_limit = Margin(1 - DRIFT_SLOPE, 1 + DRIFT_SLOPE), Margin(high=DRIFT)
-        return [judge_measured(self, evidence, statistic, margin, measure(main, half), measure(main, half, norms=True),
-                               margin.misses, None, (main,), has_step_error=False)
+        return [with_rounding(judge_measured(self, evidence, statistic, margin, measure(main, half),
+                                             measure(main, half, norms=True), margin.misses, None, (main,),
+                                             has_step_error=False), half)
                 for statistic, margin, measure in ((slope, of_slope, balance_slopes), (limit, of_limit, limit_drifts))]
 
 
@@ -207,6 +250,11 @@ def is_lazy(cell: CellResults) -> bool:
     """Whether a cell is a lazy control: its output is 0 at the start by subtraction, or by pairs of neurons."""
     init = cell.config["network"]["init"]
     return init["subtract_start"] or init["paired"]
+
+
+def scale_of(cell: CellResults) -> float:
+    """The scale of the start, in every layer."""
+    return cell.config["network"]["init"]["scale"]
 
 
 def depth_of(cell: CellResults) -> int:
@@ -230,6 +278,31 @@ def not_plain(cell: CellResults) -> str:
     return ""
 
 
+def unlike_onsets(cell: CellResults, half: CellResults) -> str:
+    """Why the drifts of the balance up to the onset cannot be compared at two step sizes; empty where they can."""
+    times = np.stack([m.values for m in onset_times(cell, half)])
+    times = times[:, (times > 0).all(axis=0)]
+    apart = float(np.mean(abs(np.log(times[0] / times[1])))) if times.size else 0.0
+    few = "the onset is too few steps from the start: its times at both step sizes differ by {:.0%}"
+    return few.format(apart) if apart > DRIFT_SLOPE * np.log(2) else ""
+
+
+def with_clock(verdict: Verdict, cell: CellResults, layer: Layer) -> Verdict:
+    """The verdict, with a note on networks whose loss has gone before half of a layer's neurons have moved."""
+    share = np.mean(clock_strikes(cell, layer.l))
+    note = f"the layer's clock came to 1 before the end in {share:.0%} of the networks"
+    return verdict if share > 1 - MOST_DROPPED else replace(verdict, note="; ".join(filter(None, [verdict.note, note])))
+
+
+def with_rounding(verdict: Verdict, half: CellResults) -> Verdict:
+    """A refutation by drifts that rounding may have made is none: rounding does not shrink with the step."""
+    rounding, drift = rounding_of(half), drift_of(half)
+    if verdict.verdict != REFUTED or rounding < drift:
+        return verdict
+    note = f"rounding may add up to {rounding:.2g} |w_0|² before the onset, and the drift at half the step is {drift:.2g}"
+    return replace(verdict, verdict=INCONCLUSIVE, note="; ".join(filter(None, [note, verdict.note])))
+
+
 def _all(evidence: Evidence) -> Sequence[CellResults]:
     """All main cells; and the control of the options, if there is one."""
     return [*evidence.cells, *([evidence.control] if evidence.control else [])]
@@ -237,6 +310,13 @@ def _all(evidence: Evidence) -> Sequence[CellResults]:
 
 def _lazy_cells(evidence: Evidence) -> dict[str, CellResults]:
     return {layers_of(c): c for c in _all(evidence) if is_lazy(c)}
+
+
+def _draw_words(task: str, scale: float, table: Callable[[], list[Entry]], axes: Axes) -> None:
+    some = [e for e in table() if (e.task, e.scale) == (task, scale)]
+    draw_table(some, axes)
+    counts = sorted({e.verdict.networks for e in some if not e.verdict.primary}) or [0]
+    legend_above(axes, f"n = {counts[-1]:,} networks at most", columns=1)
 
 
 def _draw(claim: str, task: str, cells: Sequence[CellResults], axes: Axes) -> None:
@@ -260,32 +340,29 @@ def with_words(verdicts: Sequence[Verdict], cells: Sequence[CellResults]) -> lis
     for verdict, entry in zip(verdicts, entries(verdicts, configs), strict=True):
         alike = [e for (task, claim, _), e in reference.items() if (task, claim) == (entry.task, entry.claim)]
         nearest = min(alike, key=lambda e: abs(np.log(e.scale / entry.scale)), default=None)
-        word = becomes(verdict, nearest if entry.depth > 1 else None)
+        word = becomes(verdict, nearest.verdict if nearest and entry.depth > 1 else None)
         out.append(replace(verdict, note="; ".join(filter(None, [word, verdict.note]))))
     return out
 
 
-def becomes(verdict: Verdict, in_one_layer: Entry | None = None) -> str:
-    """Whether a claim carries over, weakens, and to how much of what it is in one layer, or fails; empty where it cannot be
-    told.
+def becomes(verdict: Verdict, in_one_layer: Verdict | None = None) -> str:
+    """What becomes of a claim: supported, it carries over, or holds; refuted, it weakens, and to how much of what it is in one
+    layer, where it is not refuted there, or fails.  Else it is not discriminating, if its control does not fail, or left
+    open.  Empty for numbers that are reported.
     """
     if verdict.verdict == SUPPORTED:
-        return "carries over" if in_one_layer else "holds"
-    if verdict.verdict in (NOT_TESTABLE, REPORTED) or np.isnan(verdict.estimate):
-        return ""
-    if verdict.verdict == INCONCLUSIVE and verdict.note not in ("", "the control did not fail"):
-        return "left open"
-    if verdict.verdict == NOT_DISCRIMINATING:
-        return "holds in the control, too"
+        return "carries over" if in_one_layer and in_one_layer.verdict == SUPPORTED else "holds"
+    if verdict.verdict in (NOT_TESTABLE, REPORTED):
+        return "not testable" if verdict.verdict == NOT_TESTABLE else ""
+    discriminates = verdict.control is None or verdict.control.failed
+    if verdict.verdict != REFUTED:
+        return "left open" if discriminates else "not discriminating"
+    if in_one_layer and in_one_layer.verdict == REFUTED:
+        return "fails, as in one layer"
     effect, at_least = effect_of(verdict)
-    if not at_least > 0:
-        return "fails"
-    if in_one_layer is None:
-        return "holds in part"
-    whole = effect_of(in_one_layer.verdict)[0]
-    if effect >= whole:
-        return "in part, as in one layer"
-    return f"weakens to {effect / whole:.0%} of one layer's effect"
+    whole = effect_of(in_one_layer)[0] if in_one_layer else np.nan
+    weaker = discriminates and at_least > 0 and effect < whole
+    return f"weakens to {effect / whole:.0%} of one layer's effect" if weaker else "fails"
 
 
 def effect_of(verdict: Verdict) -> tuple[float, float]:

@@ -56,12 +56,16 @@ def _neurons(cell: CellResults, observable: str, state: str, l: int) -> np.ndarr
     return cell.at(observable, state)[:, l, : width(cell, l)]
 
 
-def _on_the_way(cell: CellResults, path: str, l: int) -> np.ndarray:
-    """What a path left of the neurons of a layer at its clock [network, neuron]; NaN where the end came first."""
+def clock_strikes(cell: CellResults, l: int) -> np.ndarray:
+    """Whether the clock of a layer comes to 1 before the end [network]."""
     end = time_of_step(cell, cell.state_step(END))
     with np.errstate(invalid="ignore"):
-        before = cell["layer_clock_time"][:, l] < end
-    return np.where(before[:, None], cell[path][:, l, : width(cell, l)], np.nan)
+        return cell["layer_clock_time"][:, l] < end
+
+
+def _on_the_way(cell: CellResults, path: str, l: int) -> np.ndarray:
+    """What a path left of the neurons of a layer at its clock [network, neuron]; NaN where the end came first."""
+    return np.where(clock_strikes(cell, l)[:, None], cell[path][:, l, : width(cell, l)], np.nan)
 
 
 def _strata(cell: CellResults, l: int) -> np.ndarray:
@@ -165,14 +169,25 @@ def ticket_overlap(cell: CellResults, l: int, by_norm: bool = False) -> np.ndarr
 
 
 def ticket_lead(of: str, over: str) -> Measure:
-    """The measure log(t of one ticket at its onset/t of another), trained again: how much earlier the other's loss drops."""
+    """The measure log(t of one ticket at its onset/t of another), trained again: how much earlier the other's loss drops.
+
+    A ticket that has not come there when its steps are used up counts with the time of them all: fewer neurons a layer make a
+    plateau longer, and in deep networks many times as long.
+    """
     def measure(cell: CellResults) -> np.ndarray:
-        names, times = cell["layer_ticket"].tolist(), cell["layer_ticket_onset_time"]
+        times = np.where(np.isfinite(onsets := cell["layer_ticket_onset_time"]), onsets, cell["time"][-1])
+        names, there = cell["layer_ticket"].tolist(), cell.state_step(END) >= 0
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.log(times[:, names.index(of)] / times[:, names.index(over)])
-        return np.where(np.isfinite(found), found, np.nan)
+        return np.where(there & np.isfinite(found), found, np.nan)
 
     return measure
+
+
+def shares_in_time(cell: CellResults) -> dict[str, float]:
+    """Share of the networks in which a ticket came to its onset within its steps, by ticket."""
+    came = np.isfinite(cell["layer_ticket_onset_time"][cell.state_step(END) >= 0])
+    return dict(zip(cell["layer_ticket"].tolist(), (came.sum(axis=0) / max(1, len(came))).tolist()))
 
 
 # ------------------------------------------------------------------------------------------------- exact laws
@@ -220,3 +235,24 @@ def limit_drifts(cell: CellResults, half: CellResults, norms: bool = False) -> M
     limit = np.full((len(cell.seeds), *whole.shape[1:]), np.nan)
     limit[np.searchsorted(cell.seeds, both)] = abs(2 * part - whole)
     return Measured(cell.name, cell.seeds, _of_layers(cell, limit))
+
+
+def onset_times(cell: CellResults, half: CellResults) -> list[Measured]:
+    """t at the onset, at both step sizes, of the networks that both cells have."""
+    seeds = np.intersect1d(cell.seeds, half.seeds)
+    found = [Measured.of(c, lambda c: time_of_step(c, c.state_step(EARLY))) for c in (cell, half)]
+    return [Measured(m.cell, seeds, m.on(seeds)) for m in found]
+
+
+def drift_of(cell: CellResults) -> float:
+    """The |drift| of all layers up to the onset, relative to |w_0|²: the median network."""
+    return float(np.nanmedian(_of_layers(cell, abs(_drifts(cell, norms=False)))))
+
+
+def rounding_of(cell: CellResults) -> float:
+    """What rounding may add to |w|² up to the onset, in every layer, relative to |w_0|²: half a unit in the last place of each
+    weight a step, if all of one sign.
+    """
+    steps = cell.state_step(EARLY)
+    unit = float(np.finfo(cell.config["training"]["dtype"]).eps)
+    return unit * float(np.median(steps[steps >= 0])) * len(cell.config["network"]["hidden"]) if (steps >= 0).any() else 0.0

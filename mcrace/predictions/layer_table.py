@@ -18,9 +18,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OF_LAYER = re.compile(r", layer (\d+) of \d+$")
-# What the note of a verdict on a claim begins with.
-WORDS = ("holds in the control, too", "holds in part", "holds", "carries over", "in part, as in one layer", "weakens", "fails",
-         "left open")
+# What the note of a verdict on a claim begins with, and how a table says it.
+WORDS = {"carries over": "yes", "holds": "yes", "weakens": "", "fails": "no", "not discriminating": "n.d.",
+         "left open": "open", "not testable": "-"}
+MEANING = {"yes": "+ holds, or carries over", "60 %": "60 weakens to 60 %", "no": "- fails",
+           "n.d.": "= not discriminating", "open": "? inconclusive", "-": "· not testable"}
+# What R claims, and the statistics that stand for it, by the names in the table.
+CLAIMS = {
+    "racing": {"partial rank correlation of score and a_T": "partial, above lazy",
+               "partial rank correlation of score and a_T, control: shuffled labels": "partial, shuffled",
+               "rank correlation of score and a_T, τ = 1": "rank, τ = 1",
+               "rank correlation of score and a_T, t = 0": "rank, t = 0"},
+    "alignment": {"gain of alignment A": "gain of A", "N95/m": "N95/m"},
+    "merging": {"K_merge, ratio main/control": "K_merge", "K_merge, all layers, ratio main/control": "K_merge, jointly"},
+    "pruning": {"K_prune rescaled, ratio main/control": "K_prune",
+                "K_prune rescaled, all layers, ratio main/control": "K_prune, jointly"},
+    "unlocking": {"share that stays locked": "stay locked"},
+    "tickets": {"tickets among the winners": "win"},
+    "rank": {"stable rank, ratio main/control": "stable rank"},
+    "balance": {"error of the balance": "exact", "error of the growth law": "growth law",
+                "slope of log drift of the balance on log η": "drift in η",
+                "drift of the balance at η → 0 over |w_0|²": "drift at η → 0"},
+}
+SHADES = {"yes": "#009e73", "60 %": "#e69f00", "no": "#d55e00", "n.d.": "#8c8c8c", "open": "#d0d0d0", "-": "none"}
+FAINT = 0.35  # opacity of a shade, below text
+FEW = 12  # columns: more take smaller letters
+TABLE_LINES = 12
 GAP, ASIDE = 0.8, 0.16  # between the layers of one depth and those of the next; between the scales of one layer
 LAZY = "0.5"
 
@@ -52,7 +75,13 @@ class Entry:
     @property
     def becomes(self) -> str:
         """What becomes of the claim, in a few words; empty where it cannot be told."""
-        return self.verdict.note.partition(";")[0] if self.verdict.note.startswith(WORDS) else ""
+        return self.verdict.note.partition(";")[0] if self.verdict.note.startswith(tuple(WORDS)) else ""
+
+    @property
+    def short(self) -> str:
+        """The same in a word of the table, or the share of one layer's effect."""
+        share = re.search(r"weakens to (\d+)%", self.becomes)
+        return f"{share[1]} %" if share else next((WORDS[word] for word in WORDS if self.becomes.startswith(word)), "")
 
 
 @dataclass(frozen=True)
@@ -91,6 +120,60 @@ def entries(verdicts: Sequence[Verdict], configs: Mapping[str, Mapping[str, Any]
             out.append(Entry(name_of_task(config), len(config["network"]["hidden"]), config["network"]["init"]["scale"],
                              int(layer[1]) if layer else 0, OF_LAYER.sub("", verdict.statistic), verdict))
     return out
+
+
+def places_of(found: Sequence[Entry]) -> list[tuple[int, int]]:
+    """The columns of the table: depths and layers, those of the whole network after its last one, as layer 0."""
+    depths = sorted({e.depth for e in found})
+    return [(depth, layer) for depth in depths for layer in (*range(1, depth + 1), 0)]
+
+
+def table_of(found: Sequence[Entry]) -> list[tuple[str, str, list[str]]]:
+    """Entries of one task and scale as rows: what is claimed, the statistic, and what becomes of it in each of `places_of`."""
+    by_place = {(e.claim, e.depth, e.layer): e.short for e in found}
+    places = places_of(found)
+    rows = [(claim, label, [by_place.get((statistic, *place), "") for place in places])
+            for claim, statistics in CLAIMS.items() for statistic, label in statistics.items()]
+    return [row for row in rows if any(row[2])]
+
+
+def table_text(found: Sequence[Entry]) -> str:
+    """The table of one task and scale in plain text."""
+    heads = [f"{depth}.{layer}" if layer else "all" for depth, layer in places_of(found)]
+    lines = [f"{'':31}" + "".join(f"{head:>6}" for head in heads)]
+    for claim, label, words in table_of(found):
+        lines.append(f"{claim:10} {label:20}" + "".join(f"{word:>6}" for word in words))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def draw_table(found: Sequence[Entry], axes: Axes) -> None:
+    """The table of one task and scale: a row for each statistic, a column for each layer of each depth, a colour for what
+    becomes of the claim.
+    """
+    rows, places = table_of(found), places_of(found)
+    small = "x-small" if len(places) <= FEW else "xx-small"
+    for y, (_, _, words) in enumerate(rows):
+        for x, word in enumerate(words):
+            if word:
+                kind = "60 %" if word.endswith("%") else word
+                axes.fill([x, x + 1, x + 1, x], [y, y, y + 1, y + 1], color=SHADES[kind], alpha=FAINT, linewidth=0)
+                axes.text(x + 0.5, y + 0.5, word.removesuffix(" %") if kind == "60 %" else MEANING[word][0], ha="center",
+                          va="center", fontsize=small)
+    for x in range(1, len(places)):
+        if places[x][0] != places[x - 1][0]:
+            axes.axvline(x, color=INK, linewidth=0.8)
+    for y in range(1, len(rows)):
+        if rows[y][0] != rows[y - 1][0]:
+            axes.axhline(y, color=INK, linewidth=0.4)
+    heads = [f"{depth}.{layer}" if layer else "all" for depth, layer in places]
+    axes.set_xticks([x + 0.5 for x in range(len(places))], heads, fontsize=small)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], [f"{claim}: {label}" for claim, label, _ in rows], fontsize="x-small")
+    for word, shade in SHADES.items():
+        axes.plot([], [], "s", color=shade, alpha=FAINT, label=MEANING[word])
+    axes.tick_params(length=0)
+    axes.set(xlim=(0, len(places)), ylim=(len(rows), 0), xlabel="hidden layers . layer",
+             ylabel="claim: statistic")
+    axes.grid(False)
 
 
 def points_of(found: Sequence[Entry]) -> tuple[list[Point], list[Point]]:
