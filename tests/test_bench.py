@@ -10,6 +10,7 @@ import pytest
 
 from mcrace.bench import SHAPES, deep_peers, measure, peers, table
 from mcrace.bench.measure import ETA, LayeredShape, Mcrace, Shape, layered_start, start
+from mcrace.bench.peak import PEAK, Peak
 from mcrace.errors import McraceError, StudyError
 from mcrace.kernels import Layers, Norm
 
@@ -127,10 +128,18 @@ def test_every_library_has_a_row(numpy_alone, monkeypatch):
     for name, value in {"SECONDS": 1e-3, "TRIAL_SECONDS": 1e-3, "LARGEST_BATCH": 2}.items():
         monkeypatch.setattr(timing, name, value)
     rows = timing._race("B", "float64", 2)
-    assert [row["library"] for row in rows] == ["mcrace", "numpy", *timing.VARIANTS]
-    assert [row["kernel"] for row in rows] == ["one-layer-lanes", None] + ["one-layer-lanes"] * 3
+    assert [row["library"] for row in rows] == ["mcrace", "numpy", *timing.VARIANTS, PEAK]
+    assert [row["kernel"] for row in rows] == ["one-layer-lanes", None] + ["one-layer-lanes"] * 3 + [None]
     for row in json.loads(json.dumps(rows)):
         assert (row["shape"], row["dtype"], row["rounds"]) == ("B", "float64", 2)
         assert (row["d"], row["m"], row["N"]) == SHAPES["B"]
         assert row["gflops"] == pytest.approx(row["steps_per_second"] * (4 * 100 * 500 + 6 * 5000 + 4 * 500) / 1e9)
-    assert table(rows).count("\n") == 7
+    assert table(rows).count("\n") == 9
+
+
+@pytest.mark.parametrize("dtype, lanes", [("float32", 16), ("float64", 8)])
+def test_the_peak_is_of_multiply_adds_that_are_done(dtype, lanes):
+    peak = Peak(dtype)
+    peak.x[:] = 1
+    peak.run(2)
+    assert (peak.x[:, :4] == 1 + 2 * peak.flops / (2 * 16 * lanes)).all()

@@ -20,6 +20,7 @@ import numpy as np
 import mcrace.kernels as kernels
 from mcrace.bench import deep_peers
 from mcrace.bench.deep_peers import EPS, DeepPeer
+from mcrace.bench.peak import PEAK, Peak
 from mcrace.bench.peers import PEERS, Peer, installed
 from mcrace.errors import McraceError, StudyError, nearest
 from mcrace.kernels.gram import RENEW
@@ -158,8 +159,8 @@ class Contender:
 
     library: str
     version: str
-    runner: Mcrace | LayeredMcrace | Peer | DeepPeer
-    batch: int
+    runner: Mcrace | LayeredMcrace | Peer | DeepPeer | Peak
+    batch: float
     period: int = 1  # steps are timed in multiples of it
     kernel: str | None = None
     steps: int = 0
@@ -258,7 +259,8 @@ def _row(name: str, dtype: str, contender: Contender) -> dict[str, Any]:
 
 def _race(name: str, dtype: str, rounds: int) -> list[dict[str, Any]]:
     """The rows of one shape."""
-    contenders = list(_contenders(name, dtype))
+    peak = Peak(dtype)
+    contenders = [*_contenders(name, dtype), Contender(PEAK, version("mcrace"), peak, peak.flops / SHAPES[name].flops)]
     for contender in contenders:
         contender.prepare(SECONDS)
     for _ in range(rounds):
@@ -277,8 +279,8 @@ def _short(figure: float) -> str:
 
 
 def _best_peer(speeds: dict[str, float]) -> str | None:
-    """The fastest library that is neither mcrace nor on the Gram matrix."""
-    peers = [library for library in speeds if not library.startswith("mcrace") and library not in ON_GRAM_MATRIX]
+    """The fastest library that is neither mcrace nor on the Gram matrix, nor multiply-adds alone."""
+    peers = [name for name in speeds if not name.startswith("mcrace") and name not in {PEAK, *ON_GRAM_MATRIX}]
     return max(peers, key=speeds.__getitem__, default=None)
 
 
@@ -302,7 +304,8 @@ def _lines(speeds: dict[str, dict[str, float]], title: str) -> list[list[str]]:
     libraries = sorted(seen, key=lambda name: not name.startswith("mcrace"))
     lines = [[title, *speeds]]
     lines += [[name, *(_short(c[name]) if name in c else "-" for c in columns)] for name in libraries]
-    lines += [[f"mcrace / {name}", *(_ratio(c, name) for c in columns)] for name in libraries if name in ON_GRAM_MATRIX]
+    others = [name for name in libraries if name in {PEAK, *ON_GRAM_MATRIX}]
+    lines += [[f"mcrace / {name}", *(_ratio(c, name) for c in columns)] for name in others]
     lines.append(["best peer", *(_best_peer(c) or "-" for c in columns)])
     lines.append(["mcrace / best peer", *(_ratio(c, _best_peer(c)) for c in columns)])
     return lines
@@ -311,7 +314,8 @@ def _lines(speeds: dict[str, dict[str, float]], title: str) -> list[list[str]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Network-steps per second: a line for each library, a column for each shape, a block for each dtype.
 
-    Peers on the Gram matrix have a ratio of their own; the best peer, last, is one of the others.
+    Peers on the Gram matrix have a ratio of their own, and so has `fma peak`: as many network-steps as this core's
+    multiply-adds would give for the nominal work, timed in the same rounds.  The best peer, last, is one of the others.
     """
     blocks = []
     for dtype in dict.fromkeys(row["dtype"] for row in rows):

@@ -30,7 +30,7 @@ from mcrace.kernels.marks import InLanes, MarkTable
 from mcrace.kernels.normalisation import INVERSE
 from mcrace.kernels.one_layer import LOSSES, TILE, Method
 
-CHUNK_VECTORS = 1 << 13  # of the workspace for a chunk of samples: half a megabyte
+CHUNK_VECTORS = 1 << 12  # of the workspace for a chunk of samples: a quarter of a megabyte
 Weights = tuple[np.ndarray, ...]
 
 

@@ -10,7 +10,7 @@ from mcrace.compiled import inner
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.normalisation import INVERSE, PULL, TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, product, store, sweep, where, zeros
+from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, product, relu, store, sweep, where, zeros
 
 
 @inline
@@ -24,22 +24,37 @@ def _eights(body, count, carry, args):
     return carry
 
 
+@inline
+def _sixes(body, count, args):
+    """body(start, size, args) over 0..count, a multiple of four, in sixes and at most two fours: 24 sums fill the registers."""
+    sixes = count - 4 * ((6 - count % 6) // 2 % 3)
+    for k in range(0, sixes, 6):
+        body(k, 6, args)
+    for k in range(sixes, count, 4):
+        body(k, 4, args)
+
+
 # ------------------------------------------------------------------------------------------------- forward
+
+
+@inline
+def _linear(n, cols, args):
+    W, bias, below, above, gates, biased, rectified, noted = args
+    for i in range(0, W.rows, TILE):
+        z = product(W, i, TILE, below, n, cols)
+        if biased:
+            z = z + load(bias, i, 0, TILE, 1)
+        if noted:
+            store(gates, i, n, gate(z))
+        if rectified:
+            z = relu(z)
+        store(above, i, n, z)
 
 
 @inner
 def linear(W, bias, below, above, gates, biased, rectified, noted):
     """above = W below + bias, or relu of that, with its gates noted where something is added to it afterwards."""
-    for n in range(0, above.cols, TILE):
-        for i in range(0, W.rows, TILE):
-            z = product(W, i, TILE, below, n, TILE)
-            if biased:
-                z = z + load(bias, i, 0, TILE, 1)
-            if noted:
-                store(gates, i, n, gate(z))
-            if rectified:
-                z = where(gate(z), z, 0)
-            store(above, i, n, z)
+    _sixes(_linear, above.cols, (W, bias, below, above, gates, biased, rectified, noted))
 
 
 @inline
@@ -128,15 +143,20 @@ def _slope_row(k, K, i, args):
     return i
 
 
+@inline
+def _slope_tiles(k, cols, args):
+    G, slope, below = args
+    for i in range(0, G.rows, TILE):
+        add_product(G, slope, i, TILE, below.T, k, cols)
+
+
 @inner
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
     if G.rows == 1:
         _eights(_slope_row, G.cols, 0, (G, slope, below))
     else:
-        for i in range(0, G.rows, TILE):
-            for k in range(0, G.cols, TILE):
-                add_product(G, slope, i, TILE, below.T, k, TILE)
+        _sixes(_slope_tiles, G.cols, (G, slope, below))
 
 
 @inner
@@ -149,6 +169,20 @@ def slope_bias(G, slope):
         store(G, i, 0, total)
 
 
+@inline
+def _slope_below(n, cols, args):
+    W, slope, below, gates, rest, skips, skipped = args
+    for i in range(0, below.rows, TILE):
+        u = product(W.T, i, TILE, slope, n, cols)
+        if skipped:
+            u = u + load(rest, i, n, TILE, cols)
+        if skips:
+            store(rest, i, n, u)
+            store(below, i, n, where(load(gates, i, n, TILE, cols), u, 0))
+        else:
+            store(below, i, n, where(gate(load(below, i, n, TILE, cols)), u, 0))
+
+
 @inner
 def slope_below(W, slope, below, gates, rest, skips, skipped):
     """The slope at a layer's z takes the place of its activations `below`, from the slope at the h above.
@@ -156,16 +190,7 @@ def slope_below(W, slope, below, gates, rest, skips, skipped):
     `rest` has the slope at what these activations are added to (`skipped`), and gets the slope at what is added to them
     (`skips`).
     """
-    for n in range(0, below.cols, TILE):
-        for i in range(0, below.rows, TILE):
-            u = product(W.T, i, TILE, slope, n, TILE)
-            on = gate(load(below, i, n, TILE, TILE))
-            if skipped:
-                u = u + load(rest, i, n, TILE, TILE)
-            if skips:
-                on = load(gates, i, n, TILE, TILE)
-                store(rest, i, n, u)
-            store(below, i, n, where(on, u, 0))
+    _sixes(_slope_below, below.cols, (W, slope, below, gates, rest, skips, skipped))
 
 
 @inline

@@ -170,6 +170,14 @@ def _is_on(builder, tile, x):
 gate = elementwise(_is_on, 1, BIT)  # x > 0, and a NaN is on, so that it stays a NaN
 
 
+def _rectified(builder, tile, x):
+    zero = constant(tile.vector, 0.0)
+    return builder.select(builder.fcmp_ordered(">", zero, x), zero, x)
+
+
+relu = elementwise(_rectified, 1)  # one operation; a NaN stays a NaN
+
+
 @intrinsic
 def dot(context, a, b, c):
     """c plus the products a*b summed, in order, along the axes where c has size 1."""
