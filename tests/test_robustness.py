@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from mcrace.observe.calibration import calibration_errors, separations
 from mcrace.predictions import PREDICTIONS
 from mcrace.predictions.base import Evidence
 from mcrace.predictions.corruption_robustness import REPORTED, UNDER
-from mcrace.statistics import calibration_errors, separations
 from mcrace.tasks.corruption import Image
 from mcrace.tasks.roughness import roughness_of
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.observe.base import Carry, Path, observable, path
+from mcrace.observe.calibration import separations
 from mcrace.observe.layered import sample_roughness
 from mcrace.observe.outputs import loss_of, zero_loss_of
 from mcrace.observe.products import products_of
 from mcrace.observe.snapshot import Moment, residuals_of
 from mcrace.seeds import SHARED, Stream
-from mcrace.statistics.calibration import separations
 from mcrace.tasks.corruption import CLEAN, Condition
 from mcrace.tasks.roughness import roughness_of
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from mcrace.observe.base import observable
+from mcrace.observe.calibration import calibration_errors, separations
 from mcrace.observe.snapshot import NORMALISATIONS, Moment
-from mcrace.statistics.calibration import calibration_errors, separations
 from mcrace.tasks.corruption import CONDITIONS
 
 UNDER = ("corruption", "severity")
