@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -460,3 +461,9 @@ def test_unguarded_script(tmp_path):
         assert (process.returncode, err) == (0, "")
         assert out.split() == ["once", "8", "True"]
         assert wait_until(lambda: not process.family(), 20)
+
+
+def test_a_command_that_computes_nothing_loads_no_statistics():
+    """A second of processor time at every start: SciPy loads its parts when they are first asked for, if it is let."""
+    program = "import sys, mcrace.cli; print([name for name in sys.modules if name in ('scipy.stats', 'scipy.cluster')])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

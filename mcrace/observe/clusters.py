@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
+import scipy
 
 from mcrace.compiled import compiled
 from mcrace.observe.products import products_of
@@ -84,7 +84,7 @@ def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """
     if usable.sum() < 2:
         return np.empty((0, 4))
-    return linkage(distances(W[usable], v[usable]), "average")
+    return scipy.cluster.hierarchy.linkage(distances(W[usable], v[usable]), "average")
 
 
 def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:
@@ -95,7 +95,7 @@ def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray, cut: 
     if usable.sum() < 2:
         labels[usable] = 1
         return labels
-    found = fcluster(tree, cut, "distance")
+    found = scipy.cluster.hierarchy.fcluster(tree, cut, "distance")
     held = np.bincount(found, product[usable])
     rank = np.empty(len(held), np.int32)
     rank[np.argsort(-held, kind="stable")] = np.arange(1, len(held) + 1)

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import stats
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import (
@@ -297,7 +297,7 @@ def _side_by_side(cells: list[CellResults], name: str, state: str, seeds: np.nda
 def p_values(cell: CellResults, state: str, name: str = "angular_momentum_f") -> np.ndarray:
     """p of Hotelling's test that J is 0, on fresh samples, for each network."""
     p = components(cell)
-    return stats.f.sf(cell.at(name, state), p, cell.config["task"]["test_samples"] - p)
+    return scipy.stats.f.sf(cell.at(name, state), p, cell.config["task"]["test_samples"] - p)
 
 
 def _below(p: np.ndarray) -> np.ndarray:

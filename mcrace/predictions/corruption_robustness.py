@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from pydantic import Field
-from scipy import stats
 
 from mcrace.predictions.base import Evidence, Needs, Options, Prediction, Verdict, prediction
 from mcrace.predictions.forms import Measured, judge_measured, report_measured
@@ -188,7 +188,7 @@ def _between(one: Measured, other: Measured) -> Measured:
 def _chance(values: np.ndarray) -> float:
     """Two-sided p-value, by Wilcoxon's signed ranks, that differences lie symmetrically round 0."""
     by = differences(values, np.zeros(len(values)))
-    return float(stats.wilcoxon(by).pvalue) if by.any() else 1.0
+    return float(scipy.stats.wilcoxon(by).pvalue) if by.any() else 1.0
 
 
 def _of_published(found: Verdict) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.predictions.base import (
     ANY,
@@ -219,7 +219,7 @@ def level_band(networks: int) -> Margin:
     >>> str(level_band(60)), str(level_band(100))
     ('≤ 0.117', '0.055 ± 0.045')
     """
-    low, high = stats.binom.interval(0.95, networks, LEVEL)
+    low, high = scipy.stats.binom.interval(0.95, networks, LEVEL)
     return Margin(float(low) / networks if low else -math.inf, float(high) / networks)
 
 
@@ -240,8 +240,8 @@ def judge_uniform(
     blank = Verdict(prediction.name, evidence.main.name, statistic, NOT_TESTABLE)
     if control is None or not len(main) or not len(control):
         return replace(blank, note=NO_CONTROL if control is None else "no network gives numbers")
-    found, beside = (stats.kstest(numbers, "uniform") for numbers in (main, control))
-    margin = Margin(high=float(stats.kstwo.isf(LEVEL, len(main))))
+    found, beside = (scipy.stats.kstest(numbers, "uniform") for numbers in (main, control))
+    margin = Margin(high=float(scipy.stats.kstwo.isf(LEVEL, len(main))))
     failed = beside.pvalue <= LEVEL
     decided = SUPPORTED if failed else NOT_DISCRIMINATING
     verdict = REFUTED if found.pvalue < CLEAR else INCONCLUSIVE if found.pvalue <= LEVEL else decided

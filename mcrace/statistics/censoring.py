@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.compiled import compiled
 
@@ -52,7 +52,7 @@ def survival(times: np.ndarray, observed: np.ndarray) -> Survival:
     data = _censored(times, observed)
     if len(data) == 0:
         return Survival(*(np.zeros(0) for _ in range(4)))
-    found = stats.ecdf(data).sf
+    found = scipy.stats.ecdf(data).sf
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The confidence interval is undefined")  # where the share is 0 or 1
         band = found.confidence_interval(0.95, method="log-log")
@@ -61,13 +61,13 @@ def survival(times: np.ndarray, observed: np.ndarray) -> Survival:
 
 def logrank_p(times: np.ndarray, observed: np.ndarray, other_times: np.ndarray, other_observed: np.ndarray) -> float:
     """Two-sided p-value of the log-rank test that two groups of independent units have one law of times (Mantel 1966)."""
-    return float(stats.logrank(_censored(times, observed), _censored(other_times, other_observed)).pvalue)
+    return float(scipy.stats.logrank(_censored(times, observed), _censored(other_times, other_observed)).pvalue)
 
 
-def _censored(times: np.ndarray, observed: np.ndarray) -> stats.CensoredData:
+def _censored(times: np.ndarray, observed: np.ndarray) -> scipy.stats.CensoredData:
     known = ~np.isnan(times)
     came = known & np.asarray(observed, bool)
-    return stats.CensoredData(uncensored=times[came], right=times[known & ~came])
+    return scipy.stats.CensoredData(uncensored=times[came], right=times[known & ~came])
 
 
 def harrell_c(predicted: np.ndarray, observed: np.ndarray, event: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.statistics.equivalence import Interval, Margin, at_both_ends
 
@@ -24,7 +24,7 @@ def median_interval(values: np.ndarray) -> Interval:
     >>> median_interval(np.arange(1.0, 31.0))
     Interval(estimate=15.5, low=10.0, high=21.0)
     """
-    found = stats.quantile_test(values, p=0.5).confidence_interval()
+    found = scipy.stats.quantile_test(values, p=0.5).confidence_interval()
     return Interval(float(np.median(values)), float(found.low), float(found.high))
 
 
@@ -34,7 +34,7 @@ def median_p(values: np.ndarray, margin: Margin) -> float:
     >>> round(median_p(np.arange(1.0, 31.0), Margin(8, 23)), 4)
     0.0081
     """
-    return at_both_ends(margin, lambda end, side: stats.quantile_test(values, q=end, p=0.5, alternative=side).pvalue)
+    return at_both_ends(margin, lambda end, side: scipy.stats.quantile_test(values, q=end, p=0.5, alternative=side).pvalue)
 
 
 def share_interval(flags: np.ndarray) -> Interval:
@@ -50,7 +50,7 @@ def share_interval(flags: np.ndarray) -> Interval:
     >>> found.estimate, round(found.low, 3), round(found.high, 3)
     (0.95, 0.835, 0.986)
     """
-    found = stats.binomtest(int(np.sum(flags)), len(flags))
+    found = scipy.stats.binomtest(int(np.sum(flags)), len(flags))
     ends = found.proportion_ci(0.95, "wilson")
     return Interval(float(found.statistic), float(ends.low), float(ends.high))
 
@@ -64,4 +64,4 @@ def share_p(flags: np.ndarray, margin: Margin) -> float:
     0.0079
     """
     ends = Margin(margin.low if margin.low > 0 else -math.inf, margin.high if margin.high < 1 else math.inf)
-    return at_both_ends(ends, lambda end, side: stats.binomtest(int(np.sum(flags)), len(flags), end, side).pvalue)
+    return at_both_ends(ends, lambda end, side: scipy.stats.binomtest(int(np.sum(flags)), len(flags), end, side).pvalue)

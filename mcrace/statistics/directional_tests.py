@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.compiled import compiled
 from mcrace.statistics.directional import (
@@ -30,7 +30,7 @@ def rayleigh_p(X: np.ndarray) -> np.ndarray:
     """
     count, d = X.shape[1:]
     found = count * d * np.sum(X.mean(axis=1) ** 2, axis=1)
-    return stats.chi2.sf((1 - 1 / (2 * count)) * found + found**2 / (2 * count * (d + 2)), d)
+    return scipy.stats.chi2.sf((1 - 1 / (2 * count)) * found + found**2 / (2 * count * (d + 2)), d)
 
 
 def bingham_p(X: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def bingham_p(X: np.ndarray) -> np.ndarray:
     X : array [set, sample, input], of length 1
     """
     d = X.shape[2]
-    return stats.chi2.sf(_anisotropies(X, d), (d - 1) * (d + 2) / 2)
+    return scipy.stats.chi2.sf(_anisotropies(X, d), (d - 1) * (d + 2) / 2)
 
 
 def mean_direction(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ def mean_direction(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     length = np.sqrt(np.sum(mean * mean, axis=1))
     axes = mean / length[:, None]
     aside = (1 - np.mean(cosines_to(X, axes) ** 2, axis=1)) / (d - 1)
-    sine = np.sqrt(stats.chi2.ppf(0.95, d - 1) * aside / count) / length
+    sine = np.sqrt(scipy.stats.chi2.ppf(0.95, d - 1) * aside / count) / length
     return axes, np.arcsin(np.minimum(sine, 1))
 
 
@@ -126,7 +126,7 @@ def uniform_p(shares: np.ndarray) -> np.ndarray:
     count = shares.shape[1]
     ordered, steps = np.sort(shares, axis=1), np.arange(count + 1) / count
     distance = np.maximum((steps[1:] - ordered).max(axis=1), (ordered - steps[:-1]).max(axis=1))
-    return stats.kstwo.sf(distance, count)
+    return scipy.stats.kstwo.sf(distance, count)
 
 
 @compiled

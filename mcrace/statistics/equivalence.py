@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def equivalence_p(values: np.ndarray, margin: Margin) -> float:
     """
     if equal(values):
         return 0.0 if margin.low < values[0] < margin.high else 1.0
-    return at_both_ends(margin, lambda end, side: stats.ttest_1samp(values, end, alternative=side).pvalue)
+    return at_both_ends(margin, lambda end, side: scipy.stats.ttest_1samp(values, end, alternative=side).pvalue)
 
 
 def ratio_p(top: np.ndarray, bottom: np.ndarray, margin: Margin) -> float:
@@ -110,7 +110,7 @@ def slope_p(x: np.ndarray, y: np.ndarray, margin: Margin) -> float:
         return 0.0 if margin.low < slope < margin.high else 1.0
     leverage = 1 / len(x) + x**2 / np.sum(x * x)
     error = np.sqrt(np.sum((x * residual / (1 - leverage)) ** 2)) / np.sum(x * x)
-    tail = {"greater": stats.t.sf, "less": stats.t.cdf}
+    tail = {"greater": scipy.stats.t.sf, "less": scipy.stats.t.cdf}
     return at_both_ends(margin, lambda end, side: tail[side]((slope - end) / error, len(x) - 2))
 
 

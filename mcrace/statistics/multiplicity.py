@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -22,4 +22,4 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Adjusted p-values that control the share of false positives (Benjamini & Hochberg 1995)."""
-    return stats.false_discovery_control(p) if len(p) else np.asarray(p, float)
+    return scipy.stats.false_discovery_control(p) if len(p) else np.asarray(p, float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.compiled import compiled
 from mcrace.statistics.equivalence import Interval, Margin, equal, equivalence_p
@@ -58,7 +58,7 @@ def signed_rank(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float]:
         return Interval(float(np.median(by)), float(by.min()), float(by.max())), _p(by)
     means = np.empty(count * (count + 1) // 2)
     _pair_means(by, means)
-    reach = stats.norm.ppf(0.975) * np.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+    reach = scipy.stats.norm.ppf(0.975) * np.sqrt(count * (count + 1) * (2 * count + 1) / 24)
     first = max(int(np.floor(len(means) / 2 - reach)), 0)
     means = np.partition(means, [first, len(means) - 1 - first, (len(means) - 1) // 2, len(means) // 2])
     middle = (means[(len(means) - 1) // 2] + means[len(means) // 2]) / 2
@@ -66,7 +66,7 @@ def signed_rank(a: np.ndarray, b: np.ndarray) -> tuple[Interval, float]:
 
 
 def _p(by: np.ndarray) -> float:
-    return float(stats.wilcoxon(by).pvalue) if by.any() else 1.0
+    return float(scipy.stats.wilcoxon(by).pvalue) if by.any() else 1.0
 
 
 @compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.statistics.equivalence import Margin
 
@@ -36,10 +36,10 @@ def equivalence_power(networks: int, margin: Margin, sd: float, mean: float, lev
     0.88
     """
     freedom, error = networks - 1, sd / math.sqrt(networks)
-    found = error * np.sqrt(stats.chi2.ppf(GRID, freedom) / freedom)
-    reach = stats.t.ppf(1 - level, freedom) * found
+    found = error * np.sqrt(scipy.stats.chi2.ppf(GRID, freedom) / freedom)
+    reach = scipy.stats.t.ppf(1 - level, freedom) * found
     below, above = ((end - mean) / error for end in (margin.low + reach, margin.high - reach))
-    return float(np.mean(np.maximum(stats.norm.cdf(above) - stats.norm.cdf(below), 0)))
+    return float(np.mean(np.maximum(scipy.stats.norm.cdf(above) - scipy.stats.norm.cdf(below), 0)))
 
 
 def networks_needed(margin: Margin, sd: float, mean: float, power: float = 0.9, level: float = END_LEVEL) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from mcrace.statistics.equivalence import Interval, equal
 
@@ -95,10 +95,10 @@ def level(count: int) -> float:
     >>> round(level(30), 4), round(level(1000), 4)
     (0.9625, 0.9504)
     """
-    return float(1 - 2 * stats.norm.sf(stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1))))
+    return float(1 - 2 * scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1))))
 
 
 def _bca(estimate: float, statistic: Callable, rng: np.random.Generator, *columns: np.ndarray) -> Interval:
-    found = stats.bootstrap(columns, statistic, n_resamples=RESAMPLES, batch=100, method="BCa", rng=rng,
+    found = scipy.stats.bootstrap(columns, statistic, n_resamples=RESAMPLES, batch=100, method="BCa", rng=rng,
                             paired=len(columns) > 1, vectorized=True, confidence_level=level(len(columns[0])))
     return Interval(estimate, float(found.confidence_interval.low), float(found.confidence_interval.high))
