@@ -250,7 +250,8 @@ def show_agreements(found: list[Agreement]) -> None:
     same, known = sum(a.same_verdict for a in found), [a.overlap for a in found if a.overlap is not None]
     changed = sum(a.reversed for a in found)
     first = [a for a in found if a.here.primary]
-    say(f"{same} of {len(found)} verdicts agree; {sum(known)} of {len(known)} intervals overlap; chance parts 1 pair in 180")
+    say(f"{same} of {len(found)} verdicts agree; {sum(known)} of {len(known)} intervals overlap "
+        "(of the same number, all but 1 pair in 180 do)")
     say(f"{sum(a.same_verdict for a in first)} of the {len(first)} primary verdicts agree; {changed or 'none'} of all "
         "went from supported to refuted, or back")
 

@@ -232,30 +232,21 @@ def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 def _attributes_digest(group: h5py.Group) -> str:
     plain: dict[str, Any] = {"": {k: str(v) for k, v in plain_attributes(group, ("attributes_digest",)).items()}}
-    scales = _scales(group)
-    for name, data in group.items():
-        if isinstance(data, h5py.Dataset):
-            plain[name] = [_dims(name, data, scales), data.attrs["digest"], {k: str(v) for k, v in _notes(data).items()}]
+    for name, data, dims in _datasets(group):
+        plain[name] = [dims, data.attrs["digest"], {k: str(v) for k, v in plain_attributes(data, OWN).items()}]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _scales(group: h5py.Group) -> dict[Any, str]:
-    """The names of the dimension scales of a group, by their addresses in the file.
+def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset, tuple[str, ...]]]:
+    """The datasets of a group with their names and those of their dimensions.
 
-    A name asked of a scale that was reached from a dataset would be looked for in the whole file.
+    Scales are told by their addresses: a name asked of one that was reached from a dataset is looked for in the whole file.
     """
-    return {h5py.h5o.get_info(data.id).addr: name for name, data in group.items()
-            if isinstance(data, h5py.Dataset) and data.is_scale}
-
-
-def _dims(name: str, data: h5py.Dataset, scales: dict[Any, str]) -> tuple[str, ...]:
-    """The names of the dimensions of a dataset."""
-    return (name,) if data.is_scale else tuple(scales[h5py.h5o.get_info(d[0].id).addr] for d in data.dims)
-
-
-def _notes(data: h5py.Dataset) -> dict[str, Any]:
-    """The attributes of a dataset that are not the format's own."""
-    return plain_attributes(data, OWN)
+    found = {name: data for name, data in group.items() if isinstance(data, h5py.Dataset)}
+    scales = {h5py.h5o.get_info(data.id).addr: name for name, data in found.items() if data.is_scale}
+    for name, data in found.items():
+        dims = (name,) if data.is_scale else tuple(scales[h5py.h5o.get_info(d[0].id).addr] for d in data.dims)
+        yield name, data, dims
 
 
 def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = None) -> None:
@@ -278,11 +269,9 @@ def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = 
 
 
 def described(group: h5py.Group) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:
-    """The name, dimensions and attributes of each dataset of a group."""
-    scales = _scales(group)
-    for name, data in group.items():
-        if isinstance(data, h5py.Dataset):
-            yield name, _dims(name, data, scales), _notes(data)
+    """The name, dimensions and attributes of each dataset of a group; not the attributes that are the format's own."""
+    for name, data, dims in _datasets(group):
+        yield name, dims, plain_attributes(data, OWN)
 
 
 @contextmanager

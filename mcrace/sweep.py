@@ -31,9 +31,7 @@ def variations(raw: dict[str, Any], entropy: int, mistakes: list[str]) -> Iterat
     """Names of cells with the dotted keys that each replaces: the sweep (or the base alone), then the named cells."""
     names: set[str] = set()
     swept = list(_sweep(raw.get("sweep", {}), entropy, mistakes))
-    telling = _telling(swept)
-    for overrides in swept:
-        name = _cell_name(dict(list(overrides.items())[:telling]))
+    for name, overrides in zip(_cell_names(swept), swept):
         if name in names:  # values that agree in six digits
             name = f"{name[:90]}+{len(names)}"
         names.add(name)
@@ -130,12 +128,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _telling(swept: list[dict[str, Any]]) -> int:
-    """How many of the keys tell the cells of a sweep apart: what follows, as with zip, would only make names long."""
-    for count in range(1, len(swept[0]) if swept else 0):
-        if len({_cell_name(dict(list(overrides.items())[:count])) for overrides in swept}) == len(swept):
-            return count
-    return max(map(len, swept), default=0)
+def _cell_names(swept: list[dict[str, Any]]) -> list[str]:
+    """Names of the first keys that tell the cells of a sweep apart: what follows, as with zip, would only make them long."""
+    for count in range(1, max(map(len, swept), default=0)):
+        names = [_cell_name(dict(itertools.islice(overrides.items(), count))) for overrides in swept]
+        if len(set(names)) == len(names):
+            return names
+    return [_cell_name(overrides) for overrides in swept]
 
 
 def _cell_name(overrides: dict[str, Any]) -> str:

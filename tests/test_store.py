@@ -166,7 +166,7 @@ def test_an_exchanged_dimension_is_damage(shard):
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError])
-@pytest.mark.parametrize("where", ["_dims", "_notes", "digest"])
+@pytest.mark.parametrize("where", ["_datasets", "plain_attributes", "digest"])
 def test_whatever_hdf5_raises_becomes_a_sentence(shard, monkeypatch, where, error):
     def fail(*_: object) -> None:
         raise error("bad heap")
