@@ -20,6 +20,9 @@ from llvmlite import binding
 from numba.core import caching
 
 HERE = Path(__file__).parent
+# Of what compiled functions alone call: the wrappers for other callers are a fifth of all compiling, and references need not
+# be counted again, with an atomic operation each, where the caller holds the arrays.
+INNER: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "_nrt": False}
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -29,8 +32,8 @@ def compiled(function: Callable) -> Any:
 
 
 def inner(function: Callable) -> Any:
-    """As `compiled`, to be called by compiled functions alone: all that serves other callers is left out."""
-    return _cached(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+    """As `compiled`, to be called by compiled functions alone."""
+    return _cached(function, **INNER)
 
 
 def _cached(function: Callable, **flags: Any) -> Any:

@@ -194,10 +194,11 @@ def test_one_layer_agrees_with_the_kernels_of_one_layer():
 
 
 @BOTH
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("norm", [None, Norm("bayesian_r_layernorm", trained=EVERY), Norm("r_layernorm", "input")])
-def test_a_network_is_the_same_in_any_company(dtype, norm):
+def test_a_network_is_the_same_in_any_company(dtype, residual, norm):
     """Alone, in every lane, in any batch, and whatever chunk of samples is taken at once."""
-    layers = Layers(5, (6, 6), 1, True, True, norm)
+    layers = Layers(5, (6, 6), 1, True, residual, norm)
     weights, X, y, E = given(layers, 19, 21)
 
     def trained(some, chunk=None):

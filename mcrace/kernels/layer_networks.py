@@ -30,7 +30,7 @@ from mcrace.kernels.marks import InLanes, MarkTable
 from mcrace.kernels.normalisation import INVERSE
 from mcrace.kernels.one_layer import LOSSES, TILE, Method
 
-CHUNK_VECTORS = 1 << 12  # of the workspace for a chunk of samples: a quarter of a megabyte
+CHUNK, CHUNK_VECTORS = 40, 5 << 10  # samples taken at once, and of their workspace: a third of a megabyte
 Weights = tuple[np.ndarray, ...]
 
 
@@ -67,7 +67,7 @@ class LayeredNetworks(InLanes):
         self.U = self.P[:0] if plain else packed_parameters(U, self.layers, self.plan, dtype)
         self.data = _Data.made(X, y, roughness, self.plan, self.dtype)
         chunk = max(TILE, CHUNK_VECTORS // self.plan.rows // TILE * TILE)
-        self.chunk = min(len(self.data.share), chunk)
+        self.chunk = min(len(self.data.share), CHUNK, chunk)
         self.rooms = _rooms(self.plan, self.chunk, self.dtype)
         self.norm = NormOf.made(self.layers.norm, self.dtype)
         self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))

@@ -26,6 +26,7 @@ from mcrace.kernels.architecture import (
 )
 from mcrace.kernels.layers import (
     add,
+    add_bias,
     finish_head,
     head,
     linear,
@@ -37,6 +38,7 @@ from mcrace.kernels.layers import (
     slope_head,
     slope_inputs,
     slope_normalised,
+    slope_output,
     slope_weights,
 )
 from mcrace.kernels.marks import note
@@ -75,6 +77,13 @@ def _vectors(P, at, plan, l):
 
 
 @inline
+def _ends(plan, norm, l):
+    """Whether the activations of a hidden layer, as they come from `linear`, are all that a single output needs."""
+    last = plan.layers
+    return norm.kind == NONE and l == last - 1 and plan.table[WIDTHS, last + 1] == 1 and plan.table[SKIPS, l] == 0
+
+
+@inline
 def _linear(P, at, plan, norm, l, below, R, gates, samples):
     """What comes before the normalisation of a hidden layer; without one, its activations."""
     W, above = _weights(P, at, plan, l), _activations(R, plan, l, samples)
@@ -82,7 +91,8 @@ def _linear(P, at, plan, norm, l, below, R, gates, samples):
     if not plain:
         above = own(R, plan.table[NORMALS, l] * samples, W.rows, samples)
     bias, noted = own(P, at + plan.table[BIASES, l], W.rows, 1), plain and plan.table[SKIPS, l] > 0
-    linear(W, bias, below, above, on, plan.bias, plain, noted)
+    V, f = _weights(P, at, plan, plan.layers), _activations(R, plan, plan.layers, samples)
+    linear(W, bias, below, above, on, V, f, plan.bias, plain, noted, _ends(plan, norm, l))
 
 
 @inner
@@ -136,10 +146,13 @@ def forward(P, at, plan, norm, x, rough, R, gates, samples, kept):
         _finish(P, at, plan, norm, l, rough, R, gates, samples)
     V, below, f = _weights(P, at, plan, last), _activations(R, plan, last - 1, samples), _activations(R, plan, last, samples)
     bias = own(P, at + plan.table[BIASES, last], V.rows, 1)
-    if V.rows == 1:
-        output(V, bias, below, f, plan.bias)
-    else:
-        linear(V, bias, below, f, own(gates, 0, V.rows, samples), plan.bias, False, False)
+    if V.rows > 1:
+        linear(V, bias, below, f, own(gates, 0, V.rows, samples), V, f, plan.bias, False, False, False)
+        return
+    if not _ends(plan, norm, last - 1):
+        output(V, below, f)
+    if plan.bias:
+        add_bias(bias, f)
 
 
 @inner
@@ -153,12 +166,15 @@ def backward(P, at, plan, norm, x, G, R, gates, samples):
         if plan.fused and l == last:
             _slope_head(P, at, plan, G, R, samples)
             continue
-        slope_weights(_weights(G, 0, plan, l), slope, below)
         on = own(gates, plan.table[ACTIVATIONS, l - 1] * samples, below.rows, samples)
         rest = own(R, plan.kept * samples, below.rows, samples)
         skips, skipped = plan.table[SKIPS, l - 1] > 0, plan.table[SKIPS, l] > 0
-        W = _weights(P, at, plan, l)
-        slope_below(W, slope, below, on, rest, skips, skipped)
+        W, G_W = _weights(P, at, plan, l), _weights(G, 0, plan, l)
+        if W.rows == 1:
+            slope_output(G_W, W, slope, below, on, rest, skips)
+        else:
+            slope_weights(G_W, slope, below)
+            slope_below(W, slope, below, on, rest, skips, skipped)
         if norm.kind != NONE:
             units, scale = _units(R, plan, l - 1, samples)
             (gain, _), (g_gain, g_shift) = _vectors(P, at, plan, l - 1), _vectors(G, 0, plan, l - 1)

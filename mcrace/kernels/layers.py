@@ -14,17 +14,6 @@ from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, prod
 
 
 @inline
-def _eights(body, count, carry, args):
-    """carry = body(start, size, carry, args) over 0..count, a multiple of four, in eights and then a four: for single rows,
-    whose few sums would else wait for each other."""
-    for k in range(0, count - 7, 8):
-        carry = body(k, 8, carry, args)
-    if count % 8:
-        carry = body(count - 4, 4, carry, args)
-    return carry
-
-
-@inline
 def _sixes(body, count, args):
     """body(start, size, args) over 0..count, a multiple of four, in sixes and at most two fours: 24 sums fill the registers."""
     sixes = count - 4 * ((6 - count % 6) // 2 % 3)
@@ -39,7 +28,8 @@ def _sixes(body, count, args):
 
 @inline
 def _linear(n, cols, args):
-    W, bias, below, above, gates, biased, rectified, noted = args
+    W, bias, below, above, gates, V, out, biased, rectified, noted, ends = args
+    f = zeros(out, 1, cols)
     for i in range(0, W.rows, TILE):
         z = product(W, i, TILE, below, n, cols)
         if biased:
@@ -49,28 +39,38 @@ def _linear(n, cols, args):
         if rectified:
             z = relu(z)
         store(above, i, n, z)
+        if ends:
+            f = dot(load(V, 0, i, 1, TILE).T, z, f)
+    if ends:
+        store(out, 0, n, f)
 
 
 @inner
-def linear(W, bias, below, above, gates, biased, rectified, noted):
-    """above = W below + bias, or relu of that, with its gates noted where something is added to it afterwards."""
-    _sixes(_linear, above.cols, (W, bias, below, above, gates, biased, rectified, noted))
+def linear(W, bias, below, above, gates, V, out, biased, rectified, noted, ends):
+    """above = W below + bias, or relu of that, with its gates noted where something is added to it afterwards.
+
+    If the layer `ends` the network but for a single output: out = V above, too.
+    """
+    _sixes(_linear, above.cols, (W, bias, below, above, gates, V, out, biased, rectified, noted, ends))
 
 
 @inline
-def _output_of(n, cols, biased, args):
-    V, bias, below, f = args
-    z = product(V, 0, 1, below, n, cols)
-    if biased:
-        z = z + load(bias, 0, 0, 1, 1)
-    store(f, 0, n, z)
-    return biased
+def _output(n, cols, args):
+    V, below, f = args
+    store(f, 0, n, product(V, 0, 1, below, n, cols))
 
 
 @inner
-def output(V, bias, below, f, biased):
-    """f = V below + bias, for a single output"""
-    _eights(_output_of, f.cols, biased, (V, bias, below, f))
+def output(V, below, f):
+    """f = V below, for a single output"""
+    _sixes(_output, f.cols, (V, below, f))
+
+
+@inline
+def add_bias(bias, f):
+    """f += bias, for a single output"""
+    for n in range(0, f.cols, TILE):
+        store(f, 0, n, load(f, 0, n, 1, TILE) + load(bias, 0, 0, 1, 1))
 
 
 @inline
@@ -137,13 +137,6 @@ def slope_inputs(G, slope, below):
 
 
 @inline
-def _slope_row(k, K, i, args):
-    G, slope, below = args
-    add_product(G, slope, i, 1, below.T, k, K)
-    return i
-
-
-@inline
 def _slope_tiles(k, cols, args):
     G, slope, below = args
     for i in range(0, G.rows, TILE):
@@ -153,10 +146,7 @@ def _slope_tiles(k, cols, args):
 @inner
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
-    if G.rows == 1:
-        _eights(_slope_row, G.cols, 0, (G, slope, below))
-    else:
-        _sixes(_slope_tiles, G.cols, (G, slope, below))
+    _sixes(_slope_tiles, G.cols, (G, slope, below))
 
 
 @inner
@@ -191,6 +181,26 @@ def slope_below(W, slope, below, gates, rest, skips, skipped):
     (`skips`).
     """
     _sixes(_slope_below, below.cols, (W, slope, below, gates, rest, skips, skipped))
+
+
+@inline
+def _slope_output(n, cols, args):
+    G, V, slope, below, gates, rest, skips = args
+    r = load(slope, 0, n, 1, cols)
+    for i in range(below.rows):
+        h, u = load(below, i, n, 1, cols), load(V, 0, i, 1, 1) * r
+        store(G, 0, i, dot(r, h, load(G, 0, i, 1, 1)))
+        if skips:
+            store(rest, i, n, u)
+            store(below, i, n, where(load(gates, i, n, 1, cols), u, 0))
+        else:
+            store(below, i, n, where(gate(h), u, 0))
+
+
+@inner
+def slope_output(G, V, slope, below, gates, rest, skips):
+    """As `slope_weights` and then `slope_below`, for a single output."""
+    _sixes(_slope_output, below.cols, (G, V, slope, below, gates, rest, skips))
 
 
 @inline

@@ -13,7 +13,6 @@ This is the only module that builds LLVM code; vectors are 64 bytes, and LLVM sp
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
@@ -22,15 +21,15 @@ from numba.core.imputils import lower_getattr
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global
 from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
 
+from mcrace.compiled import INNER
+
 BYTES = 64
 BIT, INT = types.boolean, ir.IntType(32)
 SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir.IntType(1),
           types.uint8: ir.IntType(8), types.uint16: ir.IntType(16), types.int32: INT, types.int64: ir.IntType(64)}
 WHOLE = {16: types.int32, 8: types.int64}  # integers as wide as the numbers, by lanes
 
-# Only compiled code calls these: without the wrappers for other callers a fifth less has to be compiled.
-_FLAGS: dict[str, Any] = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-inline = njit(error_model="numpy", boundscheck=False, **_FLAGS)
+inline = njit(error_model="numpy", boundscheck=False, forceinline=True, **INNER)
 
 
 # ------------------------------------------------------------------------------------------------- tiles
