@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy
 
@@ -69,7 +71,7 @@ def distances(W: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Condensed distances 1 - min(ŵ_a·ŵ_b, v̂_a·v̂_b) of neurons with W [neuron, input] and v [neuron(, output)]."""
     directions = np.sign(v)[:, None] if v.ndim == 1 else v / np.abs(v).max(axis=1, keepdims=True)
     cosines = [cosines_between(rows[None])[0] for rows in (W, directions)]
-    return np.maximum(0.0, 1.0 - np.minimum(*cosines)[np.triu_indices(len(W), 1)])
+    return scipy.spatial.distance.squareform(np.maximum(0.0, 1.0 - np.minimum(*cosines)), checks=False)
 
 
 def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
@@ -87,17 +89,52 @@ def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return scipy.cluster.hierarchy.linkage(distances(W[usable], v[usable]), "average")
 
 
-def clusters_of(tree: np.ndarray, product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:
-    """The tree of one network cut at a distance (THEORY.md, mutual-alignment)."""
-    if not np.isfinite(product).all():
-        return np.full(len(product), -1, np.int32)
-    labels = np.zeros(len(product), np.int32)
-    if usable.sum() < 2:
-        labels[usable] = 1
+def clusters_of(trees: Sequence[np.ndarray], product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:
+    """The trees of networks cut at a distance (THEORY.md, mutual-alignment).
+
+    Parameters
+    ----------
+    trees : sequence of arrays
+        As from `tree_of`.
+    product : array [network, neuron]
+        a, by which the clusters of a network are put in order.
+    usable : bool array [network, neuron]
+        Neurons of the trees.
+
+    Returns
+    -------
+    int32 array [network, neuron]
+        Numbers of clusters, from 1 on, in order of falling a; 0: not usable; -1: in a network that is not finite.
+    """
+    finite = np.isfinite(product).all(axis=1, keepdims=True)
+    labels = np.where(finite, usable.astype(np.int32), np.int32(-1))
+    grown = np.array([len(tree) > 0 for tree in trees], bool)
+    network, neuron = np.nonzero(usable & finite & grown[:, None])
+    if not len(network):
         return labels
-    found = scipy.cluster.hierarchy.fcluster(tree, cut, "distance")
-    held = np.bincount(found, product[usable])
+    found = _flat([tree for tree, fine in zip(trees, finite[:, 0] & grown) if fine], cut)
+    held, of = np.bincount(found, product[network, neuron]), np.zeros(found.max() + 1, int)
+    of[found] = network
+    order = np.lexsort((-held, of))
     rank = np.empty(len(held), np.int32)
-    rank[np.argsort(-held, kind="stable")] = np.arange(1, len(held) + 1)
-    labels[usable] = rank[found]
+    rank[order] = np.arange(len(held)) - np.searchsorted(of[order], of[order]) + 1
+    labels[network, neuron] = rank[found]
     return labels
+
+
+def _flat(trees: Sequence[np.ndarray], cut: float) -> np.ndarray:
+    """Flat clusters, from 0 on, of the leaves of all trees.
+
+    The trees are joined, above all distances, to one: SciPy's checks of each would take longer than all the cuts.
+    """
+    leaves = np.array([len(tree) + 1 for tree in trees])
+    total, before = leaves.sum(), np.cumsum(leaves) - leaves
+    inner = total + before - np.arange(len(trees))  # the number of the first node of each tree that is no leaf
+    forest = np.concatenate([*trees, np.zeros((len(trees) - 1, 4))])
+    of = np.repeat(np.arange(len(trees)), leaves - 1)[:, None]
+    below = forest[: len(of), :2]
+    below += np.where(below < leaves[of], before[of], (inner - leaves)[of])
+    roots, joins = inner + leaves - 2, forest[len(of) :]
+    joins[:, 0] = [*roots[:1], *range(2 * total - len(trees), 2 * total - 2)][: len(joins)]
+    joins[:, 1], joins[:, 2], joins[:, 3] = roots[1:], np.inf, np.cumsum(leaves)[1:]
+    return scipy.cluster.hierarchy.fcluster(forest, cut, "distance") - 1

@@ -114,7 +114,7 @@ def _held_by_fewest(state: LayeredSnapshot, l: int) -> np.ndarray:
     layer = hidden_of(state)[l]
     product, use = layer.norm_product, usable_of(state)[:, l, : layer.w_in.shape[1]]
     trees = [tree_of(*network) for network in zip(layer.w_in, layer.w_out, use)]
-    return held_by_fewest(np.stack([clusters_of(*network) for network in zip(trees, product, use)]), product)
+    return held_by_fewest(clusters_of(trees, product, use), product)
 
 
 @observable("layer_stable_rank", LAYER, networks="layered")

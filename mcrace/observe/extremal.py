@@ -184,5 +184,4 @@ def _extremal_count(state: Snapshot) -> np.ndarray:
 @observable("clusters_95_wide")
 def _clusters_95_wide(state: Snapshot) -> np.ndarray:
     """N95 with the dendrogram cut at 0.03."""
-    networks = zip(state.trees, state.norm_product, state.usable)
-    return held_by_fewest(np.stack([clusters_of(*network, cut=WIDE_CUT) for network in networks]), state.norm_product)
+    return held_by_fewest(clusters_of(state.trees, state.norm_product, state.usable, WIDE_CUT), state.norm_product)

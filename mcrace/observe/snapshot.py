@@ -362,4 +362,4 @@ class Snapshot(Moment):
     @cached_property
     def clusters(self) -> np.ndarray:
         """Numbers of clusters, from 1 on, in order of falling norm held; 0: dead; -1: not finite [network, neuron]."""
-        return np.stack([clusters_of(*network) for network in zip(self.trees, self.norm_product, self.usable)])
+        return clusters_of(self.trees, self.norm_product, self.usable)
