@@ -239,27 +239,34 @@ def lanes_on(context, matrix, bits):
 
 
 class Matrix(types.Type):
-    """A strided view of memory; `own` entries are vectors (or a gate bit a lane), `shared` ones are numbers."""
+    """A view of memory, row after row, or column after column where it is `flipped`: that is known when kernels are
+    compiled, for addresses with a constant part are worked out by the loads themselves.
 
-    def __init__(self, dtype, own):
-        self.dtype, self.own = dtype, own
+    `own` entries are vectors (or a gate bit a lane), `shared` ones are numbers.
+    """
+
+    def __init__(self, dtype, own, flipped=False):
+        self.dtype, self.own, self.flipped = dtype, own, flipped
         bits = dtype.bitwidth
         self.gates = dtype in (types.uint8, types.uint16)
         self.lanes = bits if self.gates else BYTES * 8 // bits
         self.step = bits // 8 * (self.lanes if own and not self.gates else 1)
-        super().__init__(f"Matrix({dtype}, own={own})")
+        super().__init__(f"Matrix({dtype}, own={own}, flipped={flipped})")
 
     def tile(self, *sizes):
         rows, cols = (s.literal_value for s in sizes)
         return Tile(BIT if self.gates else self.dtype, self.lanes, rows, cols)
 
+    @property
+    def transposed(self):
+        return Matrix(self.dtype, self.own, not self.flipped)
+
 
 @register_model(Matrix)
 class _MatrixModel(models.StructModel):
     def __init__(self, manager, matrix):
-        intp = types.intp
-        members = [("data", types.voidptr), ("rows", intp), ("cols", intp), ("down", intp), ("across", intp)]
-        super().__init__(manager, matrix, members)
+        intp = types.intp  # `stride`: bytes from one row, or column, to the next
+        super().__init__(manager, matrix, [("data", types.voidptr), ("rows", intp), ("cols", intp), ("stride", intp)])
 
 
 for _name in "rows", "cols":
@@ -276,7 +283,7 @@ def _viewer(is_own):
             data = builder.bitcast(context.make_array(array)(context, builder, values[0]).data, cgutils.voidptr_t)
             step = values[1].type(matrix.step)
             out.data = builder.gep(data, [builder.mul(values[1], step)])
-            out.rows, out.cols, out.down, out.across = values[2], values[3], builder.mul(values[3], step), step
+            out.rows, out.cols, out.stride = values[2], values[3], builder.mul(values[3], step)
             return out._getvalue()
 
         return matrix(array, types.intp, types.intp, types.intp), codegen
@@ -287,13 +294,27 @@ def _viewer(is_own):
 own, shared = _viewer(True), _viewer(False)
 
 
-def _flipped(context, builder, matrix, value):
-    a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (value, None))
-    out.data, out.rows, out.cols, out.down, out.across = a.data, a.cols, a.rows, a.across, a.down
+def _transpose(context, builder, matrix, value):
+    a = cgutils.create_struct_proxy(matrix)(context, builder, value)
+    out = cgutils.create_struct_proxy(matrix.transposed)(context, builder)
+    out.data, out.rows, out.cols, out.stride = a.data, a.cols, a.rows, a.stride
     return out._getvalue()
 
 
-_attribute(Matrix, "T", lambda matrix: matrix, _flipped)
+_attribute(Matrix, "T", lambda matrix: matrix.transposed, _transpose)
+
+
+def addresses(context, builder, matrix, values):
+    """A function (row, col) -> pointer to the entry [i+row, j+col]."""
+    m = cgutils.create_struct_proxy(matrix)(context, builder, values[0])
+
+    def moved(data, row, col):
+        far, near = (col, row) if matrix.flipped else (row, col)
+        data = builder.gep(data, [builder.mul(far, m.stride)])
+        return builder.gep(data, [builder.mul(near, near.type(matrix.step))])
+
+    start = moved(m.data, values[1], values[2])
+    return lambda r, c: moved(start, values[1].type(r), values[1].type(c))
 
 
 @intrinsic
@@ -302,22 +323,11 @@ def part(context, matrix, start, rows):
 
     def codegen(context, builder, sig, values):
         a, out = (cgutils.create_struct_proxy(matrix)(context, builder, v) for v in (values[0], None))
-        out.data = builder.gep(a.data, [builder.mul(values[1], a.down)])
-        out.rows, out.cols, out.down, out.across = values[2], a.cols, a.down, a.across
+        out.data = addresses(context, builder, matrix, (values[0], values[1], values[1].type(0)))(0, 0)
+        out.rows, out.cols, out.stride = values[2], a.cols, a.stride
         return out._getvalue()
 
     return matrix(matrix, types.intp, types.intp), codegen
-
-
-def addresses(context, builder, matrix, values):
-    """A function (row, col) -> pointer to the entry [i+row, j+col]."""
-    m, i, j = cgutils.create_struct_proxy(matrix)(context, builder, values[0]), values[1], values[2]
-    start = builder.gep(m.data, [builder.add(builder.mul(i, m.down), builder.mul(j, m.across))])
-
-    def address(r, c):
-        return builder.gep(start, [builder.add(builder.mul(i.type(r), m.down), builder.mul(i.type(c), m.across))])
-
-    return address
 
 
 def need_literal(args, first):
