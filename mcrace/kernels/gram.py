@@ -42,13 +42,12 @@ RENEW = 512
 
 
 @inline
-def _pairs(body, count, carry, args):
-    """As `sweep`, two at a time."""
+def _pairs(body, count, args):
+    """body(start, size, args) over 0..count, two at a time."""
     for j in range(0, count - 1, 2):
-        carry = body(j, 2, carry, args)
+        body(j, 2, args)
     if count % 2:
-        carry = body(count - 1, 1, carry, args)
-    return carry
+        body(count - 1, 1, args)
 
 
 @inline
@@ -117,9 +116,9 @@ def _descend(a, j, J, args):
 
 
 @inline
-def _columns(j, J, groups, args):
+def _columns(j, J, args):
     """One step of descent at samples j:j+J."""
-    state, U, each, K, places, T = args
+    state, U, each, K, places, T, groups = args
     for first in range(0, groups, SPAN):
         few = min(SPAN, groups - first)
         _tabulate(T, each, K, first, few, j, J)
@@ -131,7 +130,6 @@ def _columns(j, J, groups, args):
             if first + few == groups:
                 for b in range(a, a + TILE):
                     _descend(b, j, J, state)
-    return groups
 
 
 @inline
@@ -237,6 +235,6 @@ def train(W, H, C, v, K, X, XT, y, real, samples, f, gates, bits, places, T, U, 
             residuals(out, target, 1 / samples, loss)
             _find(bits, places, np.uint16(COLUMNS * BYTES))
             dv[:] = 0
-            _pairs(_columns, wide, groups, ((h, c, outer, slopes, out, on, sums, etas[t]), sums, each, k, places_of, table))
+            _pairs(_columns, wide, ((h, c, outer, slopes, out, on, sums, etas[t]), sums, each, k, places_of, table, groups))
             for a in range(neurons):
                 store(outer, a, 0, fma(etas[t], across(load(slopes, a, 0, 1, 1)), load(outer, a, 0, 1, 1)))

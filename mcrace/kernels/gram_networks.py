@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.kernels.gram import COLUMNS, SPAN, multiply, train
-from mcrace.kernels.lanes import GATES, aligned, lane_count, padded
+from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, padded
 from mcrace.kernels.lookup import HALF, ROWS
 from mcrace.kernels.one_layer import LOSSES, TILE
 
@@ -21,11 +21,11 @@ class GramNetworks:
         self.samples, self.dtype, self.loss = y.shape[-1], np.dtype(dtype), LOSSES[loss]
         L = lane_count(dtype)
         rows, room, wide = padded(self.neurons, TILE), padded(self.samples, L), padded(self.inputs, L)
-        self.W, self.v = _padded(W, rows, wide, dtype), _padded(v[:, :, None], rows, 1, dtype)[:, :, 0]
+        self.W, self.v = filled(W, (self.count, rows, wide), dtype), filled(v, (self.count, rows), dtype)
         X, y = (X, y) if X.ndim == 3 else (X[None], y[None])
-        self.X, self.XT = _padded(X, room, wide, dtype), _padded(X.swapaxes(1, 2), self.inputs, room, dtype)
-        self.y, self.real = _padded(y[:, None], 1, room, dtype), aligned((room,), dtype)
-        self.real[: self.samples] = 1
+        self.X = filled(X, (len(X), room, wide), dtype)
+        self.XT = filled(X.swapaxes(1, 2), (len(X), self.inputs, room), dtype)
+        self.y, self.real = filled(y, (len(y), room), dtype), filled(np.ones(self.samples), (room,), dtype)
         self.K = aligned((len(X), room, room), dtype)
         multiply(self.K, self.X, self.XT)
         self.H, self.C = (aligned((self.count, rows, room), dtype) for _ in range(2))
@@ -78,9 +78,3 @@ class GramNetworks:
         """Stop the networks that are set in a boolean array."""
         self.marks.alive[networks] = 0
 
-
-def _padded(array: np.ndarray, rows: int, cols: int, dtype: np.dtype) -> np.ndarray:
-    """Arrays [network, row, col], padded with zeros."""
-    out = aligned((len(array), rows, cols), dtype)
-    out[:, : array.shape[1], : array.shape[2]] = array
-    return out

@@ -102,8 +102,7 @@ class OneLayerNetworks(InLanes):
 def room_of(rows: int, inputs: int, dtype: np.dtype) -> Room:
     """Room for a step of networks of so many neurons, padded."""
     L = lane_count(dtype)
-    D, dv, rx = (aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (SPAN, COLUMNS)))
-    return Room(D, dv, rx, dtype.type(0))
+    return Room(*(aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (SPAN, COLUMNS))))
 
 
 class Samples:

@@ -29,6 +29,13 @@ def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     return room[start : start + size].view(dtype).reshape(shape)
 
 
+def filled(array: np.ndarray, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Aligned zeros of a shape with an array at their start."""
+    out = aligned(shape, dtype)
+    out[tuple(map(slice, array.shape))] = array
+    return out
+
+
 @compiled
 def _pack(array, out):
     lanes = out.shape[3]
@@ -74,9 +81,7 @@ def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: DTypeLike) -> t
     """Samples and labels, shared by all networks or of each, padded with zeros to `room`."""
     if X.ndim == 3:
         return pack(X, room, dtype), pack(y[:, :, None], room, dtype)[:, :, 0]
-    out_X, out_y = aligned((room, X.shape[1]), dtype), aligned((room,), dtype)
-    out_X[: len(X)], out_y[: len(y)] = X, y
-    return out_X, out_y
+    return filled(X, (room, X.shape[1]), dtype), filled(y, (room,), dtype)
 
 
 def lane_flags(bits: np.ndarray, lanes: int, networks: int) -> np.ndarray:

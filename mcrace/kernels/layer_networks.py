@@ -24,7 +24,7 @@ from mcrace.kernels.architecture import (
     Plan,
     plan_of,
 )
-from mcrace.kernels.lanes import GATES, aligned, lane_count, orders_in_lanes, pack, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, orders_in_lanes, pack, padded, unpack
 from mcrace.kernels.layered import evaluate, train, train_on_batches
 from mcrace.kernels.marks import InLanes, MarkTable
 from mcrace.kernels.normalisation import INVERSE
@@ -239,8 +239,7 @@ class _Data(NamedTuple):
         """From samples, labels and roughness as they are given."""
         samples = y.shape[-2]
         room = padded(samples, TILE)
-        share = aligned((room,), dtype)
-        share[:samples] = 1 / samples
+        share = filled(np.full(samples, 1 / samples), (room,), dtype)
         rough = np.zeros((1, samples)) if roughness is None else np.atleast_2d(roughness)
         if len(rough) == 1:
             rough = np.broadcast_to(rough, (lane_count(dtype), samples))
@@ -260,9 +259,7 @@ def _padded(array: np.ndarray, room: int, wide: int, dtype: np.dtype) -> np.ndar
         whole = np.zeros((len(array), room, wide))
         whole[:, : array.shape[1], : array.shape[2]] = array
         return pack(whole, room, dtype)
-    out = aligned((room, wide), dtype)
-    out[: len(array), : array.shape[1]] = array
-    return out
+    return filled(array, (room, wide), dtype)
 
 
 def _rooms(plan: Plan, samples: int, dtype: np.dtype) -> tuple[np.ndarray, ...]:

@@ -98,7 +98,6 @@ class Room(NamedTuple):
     D: np.ndarray  # drifts [neuron, input, lane], for no step from one to the next
     dv: np.ndarray  # slopes of v [neuron, lane]
     rx: np.ndarray  # r x of SPAN samples at COLUMNS inputs [sample, input, lane]
-    nothing: float  # 0
 
 
 @inline
@@ -146,7 +145,7 @@ def _room(room, W):
 def drifts(D, W, X, r, gates, room):
     """D_a of every neuron."""
     _, dv, rx = _room(room, W)
-    _sums(D, W, X, r, gates, rx, False, dv, dv, room.nothing, 0)
+    _sums(D, W, X, r, gates, rx, False, dv, dv, room.D.dtype.type(0), 0)
 
 
 @inline
