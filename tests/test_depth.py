@@ -167,6 +167,7 @@ def test_clusters_are_those_of_each_network_alone(networks):
     rng = np.random.default_rng(networks)
     W, v = rng.normal(size=(networks, 9, 2)), rng.normal(size=(networks, 9))
     W[:, 5:] = 2 * W[:, :4] + 0.1 * rng.normal(size=(networks, 4, 2))
+    W[:5:4], v[:5:4] = 1, 1  # a cluster each, and the first two trees
     a, usable = np.abs(v) * np.linalg.norm(W, axis=2), rng.uniform(size=v.shape) < 0.7
     usable[1:2], usable[2:3], a[3:4, 3] = False, np.arange(9) == 4, np.nan
     trees = [tree_of(*network) for network in zip(W, v, usable)]

@@ -36,7 +36,7 @@ from mcrace.kernels.tiles import (
 )
 
 COLUMNS = 2  # vectors of samples in a tile
-SPAN = 14  # tables of so many columns that stand in the nearest cache, 28 kB of 48, beside what passes through
+SPAN = 17  # tables of so many columns that stand in the nearest cache, 34 kB of 48, beside what passes through
 DEEP = 256  # terms of a long sum that are taken at once
 RENEW = 512
 
