@@ -20,8 +20,8 @@ from llvmlite import binding
 from numba.core import caching
 
 HERE = Path(__file__).parent
-# Of what compiled functions alone call: the wrappers for other callers are a fifth of all compiling, and references need not
-# be counted again, with an atomic operation each, where the caller holds the arrays.
+# Of what compiled functions alone call.  The wrappers for other callers are a fifth of all compiling.  References are not
+# counted, with an atomic operation each: the caller holds the arrays, so that no array may be handed back to `compiled`.
 INNER: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "_nrt": False}
 DIGEST_BYTES = hashlib.sha256().digest_size
 
