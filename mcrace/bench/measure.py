@@ -81,7 +81,7 @@ ETA = 0.01
 SECONDS, TRIAL_SECONDS = 0.15, 0.05
 LARGEST_BATCH, LARGEST_ARRAY = 1024, 64 << 20  # networks, bytes
 HOPELESS = 0.7  # of the best speed: no larger batch is tried
-ON_GRAM_MATRIX = {peer.library for peer in PEERS if peer.on_gram_matrix}
+WITH_OWN_RATIO = {PEAK, *(peer.library for peer in PEERS if peer.on_gram_matrix)}
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
                      "NUMBA_NUM_THREADS"), "1"),
@@ -280,7 +280,7 @@ def _short(figure: float) -> str:
 
 def _best_peer(speeds: dict[str, float]) -> str | None:
     """The fastest library that is neither mcrace nor on the Gram matrix, nor multiply-adds alone."""
-    peers = [name for name in speeds if not name.startswith("mcrace") and name not in {PEAK, *ON_GRAM_MATRIX}]
+    peers = [name for name in speeds if not name.startswith("mcrace") and name not in WITH_OWN_RATIO]
     return max(peers, key=speeds.__getitem__, default=None)
 
 
@@ -304,7 +304,7 @@ def _lines(speeds: dict[str, dict[str, float]], title: str) -> list[list[str]]:
     libraries = sorted(seen, key=lambda name: not name.startswith("mcrace"))
     lines = [[title, *speeds]]
     lines += [[name, *(_short(c[name]) if name in c else "-" for c in columns)] for name in libraries]
-    others = [name for name in libraries if name in {PEAK, *ON_GRAM_MATRIX}]
+    others = [name for name in libraries if name in WITH_OWN_RATIO]
     lines += [[f"mcrace / {name}", *(_ratio(c, name) for c in columns)] for name in others]
     lines.append(["best peer", *(_best_peer(c) or "-" for c in columns)])
     lines.append(["mcrace / best peer", *(_ratio(c, _best_peer(c)) for c in columns)])

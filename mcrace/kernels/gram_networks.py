@@ -77,4 +77,3 @@ class GramNetworks:
     def retire(self, networks: np.ndarray) -> None:
         """Stop the networks that are set in a boolean array."""
         self.marks.alive[networks] = 0
-

@@ -256,9 +256,7 @@ class _Data(NamedTuple):
 def _padded(array: np.ndarray, room: int, wide: int, dtype: np.dtype) -> np.ndarray:
     """Samples [sample, col] or [group, sample, col, lane], padded."""
     if array.ndim == 3:
-        whole = np.zeros((len(array), room, wide))
-        whole[:, : array.shape[1], : array.shape[2]] = array
-        return pack(whole, room, dtype)
+        return pack(filled(array, (*array.shape[:2], wide), float), room, dtype)
     return filled(array, (room, wide), dtype)
 
 

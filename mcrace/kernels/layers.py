@@ -160,17 +160,23 @@ def slope_bias(G, slope):
 
 
 @inline
+def _through_gates(u, i, n, rows, cols, below, gates, rest, skips):
+    """A tile u of the slope at the activations `below` becomes that at z, in their place."""
+    if skips:
+        store(rest, i, n, u)
+        store(below, i, n, where(load(gates, i, n, rows, cols), u, 0))
+    else:
+        store(below, i, n, where(gate(load(below, i, n, rows, cols)), u, 0))
+
+
+@inline
 def _slope_below(n, cols, args):
     W, slope, below, gates, rest, skips, skipped = args
     for i in range(0, below.rows, TILE):
         u = product(W.T, i, TILE, slope, n, cols)
         if skipped:
             u = u + load(rest, i, n, TILE, cols)
-        if skips:
-            store(rest, i, n, u)
-            store(below, i, n, where(load(gates, i, n, TILE, cols), u, 0))
-        else:
-            store(below, i, n, where(gate(load(below, i, n, TILE, cols)), u, 0))
+        _through_gates(u, i, n, TILE, cols, below, gates, rest, skips)
 
 
 @inner
@@ -190,11 +196,7 @@ def _slope_output(n, cols, args):
     for i in range(below.rows):
         h, u = load(below, i, n, 1, cols), load(V, 0, i, 1, 1) * r
         store(G, 0, i, dot(r, h, load(G, 0, i, 1, 1)))
-        if skips:
-            store(rest, i, n, u)
-            store(below, i, n, where(load(gates, i, n, 1, cols), u, 0))
-        else:
-            store(below, i, n, where(gate(h), u, 0))
+        _through_gates(u, i, n, 1, cols, below, gates, rest, skips)
 
 
 @inner
