@@ -22,7 +22,7 @@ from mcrace.stages import STAGES
 from mcrace.study import Cell, Config, Study, Training, recording_steps
 from mcrace.tasks import TASKS
 
-ENGINE = 2  # raised whenever the bits of any network change
+ENGINE = 3  # raised whenever the bits of any network change
 SHARD_SECONDS = 9.0  # what a shard should take, about
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
 NORM_FLOPS = 30  # of a normalised neuron at a sample, about

@@ -32,8 +32,8 @@ until = { loss_drop = 0.7 }
 weights = "ends"
 """
 GOLDEN = {
-    (2, "one-layer-lanes"): "1b61ad071619de4d335cfb660f9e341d2d0610357096ae665334c5ca4c7c82ff",
-    (2, "one-layer-gram"): "5294bedcc2b3dced51f8465f4f89595f02983a8acce321f54b44294d69c6e153",
+    (3, "one-layer-lanes"): "1b61ad071619de4d335cfb660f9e341d2d0610357096ae665334c5ca4c7c82ff",
+    (3, "one-layer-gram"): "6a3b9354c407ac4677675b6f76ca4a48d9dbf733d3f31162b1ae4a3634c69016",
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mcrace.kernels import NEVER, GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks, Samples
+from mcrace.kernels.gram import RENEW
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}  # of the largest weight
 ETAS = np.float32(0.3 / (1 + 0.3 * np.arange(10))).astype(float)  # exact in both dtypes
@@ -287,7 +288,6 @@ def test_confident_outputs_do_not_overflow(kernel, dtype):
 
 @BOTH
 def test_the_gram_form_does_not_drift_from_the_weights(dtype):
-    """Past two renewals of H, which come every 1,024 steps."""
     W, v, X, y = problem(np.random.default_rng(13), 2, 9, 6, 12)
     etas = np.full(2300, 2.0**-6)
     networks = build("gram", W, v, X, y, "logistic", dtype)
@@ -296,6 +296,21 @@ def test_the_gram_form_does_not_drift_from_the_weights(dtype):
     for i in range(2):
         expected = naive.train(W[i], v[i], X[i], y[i], "logistic", etas)
         assert error([a[i] for a in found], expected) <= 10 * TOLERANCE[dtype]
+
+
+def test_outputs_of_the_gram_form_are_those_of_its_weights_after_ten_thousand_steps():
+    """To 1e-5 in float32 at the last step before H is computed anew; of steps whose numbers never ask for that, not."""
+    rng = np.random.default_rng(3)
+    W, v, X = rng.normal(size=(1, 60, 100)), rng.normal(size=(1, 60)) / 60, rng.normal(size=(80, 100)) / 10
+    y, steps, errors = rng.choice((-1.0, 1.0), 80), (10_000 // RENEW + 2) * RENEW - 1, []
+    for whole in (True, False):
+        networks = build("gram", W, v, X, y, "mse", "float32")
+        for first, count in [(0, steps)] if whole else [(1, RENEW - 2)] * (steps // (RENEW - 2)):
+            networks.advance(first, np.full(count, 0.02))
+        networks.advance(1, np.empty(0), look=True)
+        a, b = (part[0] for part in networks.weights())
+        errors.append(np.abs(naive.outputs(a, b, X.astype(np.float32)) - networks.f[:80]).max())
+    assert errors[0] <= 1e-5 < errors[1]
 
 
 # ------------------------------------------------------------------------------------------------- the same bits

@@ -1,12 +1,13 @@
 """One hidden layer over many inputs, by the Gram matrix: one network at a time, its samples in lanes.
 
-The pre-activations H = W Xᵀ evolve by K = X Xᵀ, and with them C, where the weights are W + C X: a step costs nothing
-that grows with the number of inputs.  H and W + C X are rounded apart, so every `RENEW` steps, at steps whose numbers are
-multiples of it and never where one happens to record, C X goes into W and H is computed anew.
+The pre-activations H = W Xᵀ evolve by K = X Xᵀ, and with them C, where the weights are W + C X for the W of the start: a
+step costs nothing that grows with the number of inputs.  H and C are rounded apart, so every `RENEW` steps, at steps
+whose numbers are multiples of it and never where one happens to record, H = H_0 + C K is computed anew.
 
-Layouts: W [network, neuron, input], H and C [network, neuron, sample], v [network, neuron], K [network or 1, sample,
-sample], X [network or 1, sample, input] and its transpose XT.  Neurons are padded with zeros to `TILE`, inputs and samples
-to whole vectors.
+Layouts: W [network, neuron, input], v [network, neuron], X [network or 1, sample, input]; H, H_0, C [network, block,
+neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and what is left in
+blocks of one: what a step works through then lies side by side.  Neurons are padded with zeros to `TILE`, inputs and
+samples to whole vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from mcrace.compiled import compiled, inner
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.lookup import HALF, ROWS, across, look
+from mcrace.kernels.lookup import FIELD, HALF, ROWS, across, look
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC, TILE
 from mcrace.kernels.tiles import (
@@ -35,38 +36,46 @@ from mcrace.kernels.tiles import (
     zeros,
 )
 
-COLUMNS = 2  # vectors of samples in a tile
-SPAN = 17  # tables of so many columns that stand in the nearest cache, 34 kB of 48, beside what passes through
+COLUMNS = 2  # vectors of samples in a block
+SPAN = 8  # pairs of tables of so many columns that stand in the nearest cache: 32 kB of 48, beside what passes through
 DEEP = 256  # terms of a long sum that are taken at once
-RENEW = 512
+TALL = 12  # neurons in a tile of two columns, whose sums fill the registers
+RENEW = 64
 
 
 @inline
-def _pairs(body, count, args):
-    """body(start, size, args) over 0..count, two at a time."""
-    for j in range(0, count - 1, 2):
-        body(j, 2, args)
-    if count % 2:
-        body(count - 1, 1, args)
+def _blocks(body, count, args):
+    """body(start, size, args) over the blocks of 0..count."""
+    whole = count // COLUMNS * COLUMNS
+    for j in range(0, whole, COLUMNS):
+        body(j, COLUMNS, args)
+    for j in range(whole, count):
+        body(j, 1, args)
 
 
 @inline
-def _outputs(j, J, carry, args):
-    H, v, f, gates = args
-    z = zeros(f, 1, J)
-    for a in range(H.rows):
-        h = load(H, a, j, 1, J)
+def _block(A, start, rows, j, J):
+    """Block j:j+J of an array, which starts so many vectors after its beginning, of so many rows."""
+    return own(A, start + j * rows, rows, J)
+
+
+@inline
+def _outputs(j, J, args):
+    H, at, neurons, v, f, gates = args
+    h_of = _block(H, at, neurons, j, J)
+    z = zeros(f, TILE, J)
+    for a in range(0, neurons, TILE):
+        h = load(h_of, a, 0, TILE, J)
         on = gate(h)
         store(gates, a, j, on)
-        z = where(on, fma(load(v, a, 0, 1, 1), h, z), z)
-    store(f, 0, j, z)
-    return carry
+        z = where(on, fma(load(v, a, 0, TILE, 1), h, z), z)
+    store(f, 0, j, dot(z, 1, zeros(f, 1, J)))
 
 
 @inline
-def forward(H, v, f, gates):
+def forward(H, at, neurons, v, f, gates):
     """Outputs f [1, sample], and the gates."""
-    sweep(_outputs, H.cols, 0, (H, v, f, gates))
+    _blocks(_outputs, f.cols, (H, at, neurons, v, f, gates))
 
 
 @inline
@@ -92,44 +101,47 @@ def mean_loss(f, y, real, share, loss):
 
 
 @inline
-def _tabulate(T, r, K, first, few, j, J):
-    """For `few` times HALF samples: the sum of r[n] K[n, j:j+J] over each of their subsets."""
+def _tabulate(T, r, K, first, few, J):
+    """For `few` times HALF samples: the sum of r[n] K[n] over each of their subsets."""
     for g in range(few):
         row, n = g * ROWS, (first + g) * HALF
         for c in range(J):
             store(T, row, c, zeros(T, 1, 1))
             for s in range(HALF):
-                scale, term = load(r, n + s, 0, 1, 1), load(K, n + s, j + c, 1, 1)
+                scale, term = load(r, n + s, 0, 1, 1), load(K, n + s, c, 1, 1)
                 for p in range(1 << s):
                     store(T, row + (1 << s) + p, c, fma(scale, term, load(T, row + p, c, 1, 1)))
 
 
 @inline
-def _descend(a, j, J, args):
-    """Descend H and C of neuron a at samples j:j+J, by the sums U of r K over gates, and add its share to the slope of v."""
-    H, C, v, dv, r, on, U, eta = args
-    h, rate = load(H, a, j, 1, J), eta * load(v, a, 0, 1, 1)
-    slope = where(load(on, a, j, 1, J), load(r, 0, j, 1, J), 0)
-    store(dv, a, 0, dot(slope, h, load(dv, a, 0, 1, 1)))
-    store(C, a, j, fma(rate, slope, load(C, a, j, 1, J)))
-    store(H, a, j, fma(rate, load(U, a, 0, 1, J), h))
+def _descend(a, j, J, u, args):
+    """Descend H and C of a tile of neurons at samples j:j+J, by the sums u of r K over gates, and add to the slope of v."""
+    H, C, v, dv, r, on, eta = args
+    h, rate = load(H, a, 0, TILE, J), eta * load(v, a, 0, TILE, 1)
+    slope = where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
+    store(dv, a, 0, dot(slope, h, load(dv, a, 0, TILE, 1)))
+    store(C, a, 0, fma(rate, slope, load(C, a, 0, TILE, J)))
+    store(H, a, 0, fma(rate, u, h))
 
 
 @inline
 def _columns(j, J, args):
     """One step of descent at samples j:j+J."""
-    state, U, each, K, places, T, groups = args
-    for first in range(0, groups, SPAN):
-        few = min(SPAN, groups - first)
-        _tabulate(T, each, K, first, few, j, J)
-        for a in range(0, U.rows, TILE):
+    H, C, at, K, k_at, U, T, places, pairs, each, v, dv, r, on, eta = args
+    k, state = _block(K, k_at, each.rows, j, J), (_block(H, at, v.rows, j, J), _block(C, at, v.rows, j, J), v, dv, r, on, eta)
+    first = 0
+    while first < pairs:
+        few = pairs - first if pairs - first <= SPAN + 1 else SPAN
+        _tabulate(T, each, k, 2 * first, 2 * few, J)
+        for a in range(0, v.rows, TILE):
             u = load(U, a, 0, TILE, J) if first else zeros(U, TILE, J)
             for q in range(few):
-                u = u + look(T, q * ROWS, places, a, first + q, TILE, J)
-            store(U, a, 0, u)
-            if first + few == groups:
-                for b in range(a, a + TILE):
-                    _descend(b, j, J, state)
+                u = look(u, T, 2 * q * ROWS, places, a, first + q)
+            if first + few < pairs:
+                store(U, a, 0, u)
+            else:
+                _descend(a, j, J, u, state)
+        first += few
 
 
 @inline
@@ -156,15 +168,6 @@ def _multiply(A, i, P, j, Q, k):
     _add(a, p, own(Q, k * deep * cols, deep, cols))
 
 
-@inner
-def _find(bits, places, size):
-    """Where the row of a table that gates name stands, in bytes of rows of a size: for each half of each byte of gates."""
-    for a in range(bits.shape[0]):
-        for q in range(places.shape[1] // 2):
-            places[a, 2 * q] = (bits[a, q] & (ROWS - 1)) * size
-            places[a, 2 * q + 1] = (bits[a, q] >> HALF) * size
-
-
 @compiled
 def multiply(A, P, Q):
     """A += P Q for every network; A [network, row, col], P and Q likewise or [1, row, col]."""
@@ -172,13 +175,63 @@ def multiply(A, P, Q):
         _multiply(A, i, P, i % len(P), Q, i % len(Q))
 
 
+@inline
+def _sums_over(n, wide, C, at, neurons, Q):
+    """The block of C that begins with vector n, its part of Q, of as many rows, and the vectors of the block."""
+    lanes, vectors = Q.rows // wide, COLUMNS if n + COLUMNS <= wide else 1
+    return shared(C, (at + n * neurons) * lanes, neurons, vectors * lanes), part(Q, n * lanes, vectors * lanes), vectors
+
+
+@inner
+def _recover(W, i, C, X):
+    """W[i] += C[i] X[i]."""
+    lanes = BYTES // W.itemsize
+    neurons, cols, room = W.shape[1], W.shape[2] // lanes, X.shape[1]
+    wide, n = room // lanes, 0
+    w, x = own(W, i * neurons * cols, neurons, cols), own(X, i % len(X) * room * cols, room, cols)
+    while n < wide:
+        c, few, vectors = _sums_over(n, wide, C, i * neurons * wide, neurons, x)
+        _add(w, c, few)
+        n += vectors
+
+
 @compiled
-def _renew(i, W, H, C, X, XT):
-    """W += C X, C = 0, H = W Xᵀ for network i."""
-    _multiply(W, i, C, i, X, i % len(X))
-    C[i] = 0
-    H[i] = 0
-    _multiply(H, i, W, i, XT, i % len(XT))
+def recover(W, C, X):
+    """W += C X for every network."""
+    for i in range(len(W)):
+        _recover(W, i, C, X)
+
+
+@inline
+def _renew_block(j, J, args):
+    H, C, at, neurons, K, k_at, wide, room = args
+    h, k, n = _block(H, at, neurons, j, J), _block(K, k_at, room, j, J), 0
+    while n < wide:
+        c, few, vectors = _sums_over(n, wide, C, at, neurons, k)
+        tall = neurons // TALL * TALL
+        for a in range(0, tall, TALL):
+            add_product(h, c, a, TALL, few, 0, J)
+        for a in range(tall, neurons, TILE):
+            add_product(h, c, a, TILE, few, 0, J)
+        n += vectors
+
+
+@compiled
+def _renew(i, H, H0, C, K):
+    """H = H_0 + C K for network i."""
+    neurons, room = H.shape[1:]
+    wide = room // (BYTES // H.itemsize)
+    H[i] = H0[i]
+    _blocks(_renew_block, wide, (H, C, i * neurons * wide, neurons, K, i % len(K) * room * wide, wide, room))
+
+
+@inner
+def _find(bits, places, size):
+    """Where the rows that each byte of gates names stand, in bytes of rows of a size, for `look`."""
+    for a in range(bits.shape[0]):
+        for q in range(bits.shape[1]):
+            byte = np.uint32(bits[a, q])
+            places[a, q] = (byte & np.uint32(ROWS - 1) | byte >> np.uint32(HALF) << np.uint32(FIELD)) * size
 
 
 @compiled
@@ -191,20 +244,20 @@ def _note(marks, i, step, W, C, v, X):
             slot = marks.keep[j]
             if slot >= 0:
                 marks.kept_W[slot, i], marks.kept_v[slot, i] = W[i], v[i]
-                _multiply(marks.kept_W[slot], i, C, i, X, i % len(X))
+                _recover(marks.kept_W[slot], i, C, X)
             if j == marks.stop:
                 marks.alive[i] = 0
     look_ahead(marks, i)
 
 
 @compiled
-def train(W, H, C, v, K, X, XT, y, real, samples, f, gates, bits, places, T, U, dv, etas, loss, marks, first, look):
+def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, bits, places, T, U, dv, etas, loss, marks, first, look):
     """Full-batch descent of every network: from step `first` on, one step for each entry of etas.
 
     Parameters
     ----------
-    W, H, C, v : the state of the networks; changed in place.
-    K, X, XT, y, real : Gram matrices, samples and their transpose, labels, and 1 where a sample is real; `samples` are.
+    W, H, H0, C, v : the weights at the start, and the state of the networks, which is changed in place.
+    K, X, y, real : Gram matrices, samples, labels, and 1 where a sample is real; `samples` are.
     f, gates, T, U, dv : room for outputs [sample], gates [neuron, vector], tables, sums over them, and slopes of v.
     bits : the gates once more, seen as bytes.
     etas : step sizes, of the dtype of the weights.
@@ -212,20 +265,19 @@ def train(W, H, C, v, K, X, XT, y, real, samples, f, gates, bits, places, T, U, 
     marks : `mcrace.kernels.marks.Marks` with one lane
     """
     neurons, room = H.shape[1:]
-    wide, groups = room // (BYTES // H.itemsize), (samples + HALF - 1) // HALF
+    wide, pairs = room // (BYTES // H.itemsize), (samples + 2 * HALF - 1) // (2 * HALF)
     out, each, weight, now = own(f, 0, 1, wide), shared(f, 0, room, 1), own(real, 0, 1, wide), shared(marks.now, 0, 1, 1)
-    on, places_of = own(gates, 0, neurons, wide), shared(places, 0, neurons, places.shape[1])
+    on, places_of = own(gates, 0, neurons, gates.shape[1]), shared(places, 0, neurons, places.shape[1])
     table, sums, slopes = own(T, 0, len(T), COLUMNS), own(U, 0, neurons, COLUMNS), own(dv, 0, neurons, 1)
-    for i in range(len(W)):
-        h, c = own(H, i * neurons * wide, neurons, wide), own(C, i * neurons * wide, neurons, wide)
-        k, target = own(K, i % len(K) * room * wide, room, wide), own(y, i % len(y) * wide, 1, wide)
-        outer = shared(v, i * neurons, neurons, 1)
+    for i in range(len(v)):
+        at, k_at = i * neurons * wide, i % len(K) * room * wide
+        target, outer = own(y, i % len(y) * wide, 1, wide), shared(v, i * neurons, neurons, 1)
         for t in range(len(etas) + look):
             if marks.alive[i] == 0:
                 break
             if (first + t) % RENEW == 0 and first + t > 0:
-                _renew(i, W, H, C, X, XT)
-            forward(h, outer, out, on)
+                _renew(i, H, H0, C, K)
+            forward(H, at, neurons, outer, out, on)
             if marks.any:
                 store(now, 0, 0, mean_loss(out, target, weight, 1 / samples, loss))
                 if marks.now[0] <= marks.nearest[i, 0] or first + t >= marks.due[i]:
@@ -233,8 +285,8 @@ def train(W, H, C, v, K, X, XT, y, real, samples, f, gates, bits, places, T, U, 
             if t == len(etas) or marks.alive[i] == 0:
                 break
             residuals(out, target, 1 / samples, loss)
-            _find(bits, places, np.uint16(COLUMNS * BYTES))
+            _find(bits, places, np.uint32(COLUMNS * BYTES))
             dv[:] = 0
-            _pairs(_columns, wide, ((h, c, outer, slopes, out, on, sums, etas[t]), sums, each, k, places_of, table, groups))
+            _blocks(_columns, wide, (H, C, at, K, k_at, sums, table, places_of, pairs, each, outer, slopes, out, on, etas[t]))
             for a in range(neurons):
                 store(outer, a, 0, fma(etas[t], across(load(slopes, a, 0, 1, 1)), load(outer, a, 0, 1, 1)))

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.gram import COLUMNS, SPAN, multiply, train
+from mcrace.kernels.gram import COLUMNS, SPAN, multiply, recover, train
 from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, padded
-from mcrace.kernels.lookup import HALF, ROWS
+from mcrace.kernels.lookup import ROWS
 from mcrace.kernels.one_layer import LOSSES, TILE
+
+
+def in_blocks(A: np.ndarray) -> np.ndarray:
+    """Arrays [network, row, sample] in blocks of samples [network, block, row, sample], in one array of the old shape."""
+    count, rows, room = A.shape
+    lanes = lane_count(A.dtype)
+    whole = room // (COLUMNS * lanes) * COLUMNS * lanes
+    flat = aligned((count, rows * room), A.dtype)
+    for first, last, width in (0, whole, COLUMNS * lanes), (whole, room, lanes):
+        block = A[:, :, first:last].reshape(count, rows, -1, width).swapaxes(1, 2)
+        flat[:, rows * first : rows * last] = block.reshape(count, -1)
+    return flat.reshape(A.shape)
 
 
 class GramNetworks:
@@ -24,27 +36,27 @@ class GramNetworks:
         self.W, self.v = filled(W, (self.count, rows, wide), dtype), filled(v, (self.count, rows), dtype)
         X, y = (X, y) if X.ndim == 3 else (X[None], y[None])
         self.X = filled(X, (len(X), room, wide), dtype)
-        self.XT = filled(X.swapaxes(1, 2), (len(X), self.inputs, room), dtype)
         self.y, self.real = filled(y, (len(y), room), dtype), filled(np.ones(self.samples), (room,), dtype)
-        self.K = aligned((len(X), room, room), dtype)
-        multiply(self.K, self.X, self.XT)
-        self.H, self.C = (aligned((self.count, rows, room), dtype) for _ in range(2))
-        multiply(self.H, self.W, self.XT)
+        K, H = aligned((len(X), room, room), dtype), aligned((self.count, rows, room), dtype)
+        XT = filled(X.swapaxes(1, 2), (len(X), self.inputs, room), dtype)
+        multiply(K, self.X, XT)
+        multiply(H, self.W, XT)
+        self.K, self.H, self.H0, self.C = in_blocks(K), in_blocks(H), in_blocks(H), aligned(H.shape, dtype)
         self.f, self.gates = aligned((room,), dtype), np.zeros((rows, room // L), GATES[L])
-        self.places = np.zeros((rows, room // HALF), np.uint16)
-        self.rooms = [aligned((size, L), dtype) for size in (SPAN * ROWS * COLUMNS, rows * COLUMNS, rows)]
+        self.places = np.zeros(self.gates.view(np.uint8).shape, np.int32)
+        self.rooms = [aligned((size, L), dtype) for size in (2 * (SPAN + 1) * ROWS * COLUMNS, rows * COLUMNS, rows)]
         self.marks = marks.in_lanes(self.W, self.v, lanes=1)
 
     def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
         """Take the steps `first`, first+1, ... of the given sizes; `look`: test the marks after the last one, too."""
         etas = np.asarray(etas, self.dtype)
-        train(self.W, self.H, self.C, self.v, self.K, self.X, self.XT, self.y, self.real, self.samples, self.f, self.gates,
+        train(self.W, self.H, self.H0, self.C, self.v, self.K, self.X, self.y, self.real, self.samples, self.f, self.gates,
               self.gates.view(np.uint8), self.places, *self.rooms, etas, self.loss, self.marks, first, look)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """W [network, neuron, input] and v [network, neuron], float64, recovered without a change to what trains."""
         W = self.W.copy()
-        multiply(W, self.C, self.X)
+        recover(W, self.C, self.X)
         return self._plain(W, self.v)
 
     def kept(self, mark: int) -> tuple[np.ndarray, np.ndarray]:

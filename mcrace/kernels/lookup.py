@@ -10,10 +10,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from mcrace.kernels.tiles import INT, SCALAR, Tile, addresses, build, elementwise, need_literal
+from mcrace.kernels.tiles import BYTES, INT, addresses, build, elementwise
 
 HALF = 4  # bits of a table's row: the gates of eight samples, a byte, name two
 ROWS = 1 << HALF
+FIELD = 16  # bits of a number that says where a row stands
 
 
 def _shuffled(builder, x, order):
@@ -31,23 +32,32 @@ def _total(builder, tile, x):
 across = elementwise(_total, 1)  # the sum of all lanes, in every lane
 
 
-@intrinsic(prefer_literal=True)
-def look(context, table, start, places, i, g, rows, cols):
-    """The tile of rows of a table that stand so many bytes after row `start`: in row r, places[i + r, g], an own matrix."""
-    need_literal((table, start, places, i, g, rows, cols), 5)
-    tile = Tile(table.dtype, table.lanes, rows.literal_value, cols.literal_value)
+@intrinsic
+def look(context, u, table, start, places, i, q):
+    """The tile u plus two rows of a table for each row r of the tile, in order.
+
+    places[i + r, q], of a shared matrix of int32, has two fields of `FIELD` bits: where a row stands, in bytes, after row
+    `start`, and where one stands after row start + ROWS.
+    """
 
     def codegen(context, builder, sig, values):
-        place = addresses(context, builder, places, (values[2], values[3], values[4]))
-        row = addresses(context, builder, table, (values[0], values[1], values[1].type(0)))
-        after = [builder.zext(builder.load(builder.bitcast(place(r, 0), SCALAR[places.dtype].as_pointer())), values[1].type)
-                 for r in range(tile.rows)]
+        row = addresses(context, builder, table, (values[1], values[2], values[2].type(0)))
+        place = addresses(context, builder, places, values[3:6])
+        fields = [builder.load(builder.bitcast(place(r, 0), INT.as_pointer())) for r in range(u.rows)]
+        out = {(r, c): builder.extract_value(values[0], r * u.cols + c) for r in range(u.rows) for c in range(u.cols)}
+        first = builder.ptrtoint(row(0, 0), values[2].type)
+        for g in range(2):
+            for r in range(u.rows):
+                field = builder.lshr(fields[r], INT(FIELD)) if g else builder.and_(fields[r], INT((1 << FIELD) - 1))
+                after = builder.add(first, builder.zext(field, first.type))
+                # Hidden from LLVM, which would leave this sum to every load: that takes two operations instead of one.
+                found = builder.call(ir.InlineAsm(ir.FunctionType(first.type, [first.type]), "", "=r,0"), [after])
+                for c in range(u.cols):
+                    apart = builder.sub(builder.ptrtoint(row(g * ROWS, c), first.type), first)
+                    at = builder.inttoptr(builder.add(found, apart), u.vector.as_pointer())
+                    value = builder.load(at)
+                    value.align = BYTES
+                    out[r, c] = builder.fadd(out[r, c], value)
+        return build(builder, u, lambda r, c: out[r, c])
 
-        def entry(r, c):
-            value = builder.load(builder.bitcast(builder.gep(row(0, c), [after[r]]), tile.vector.as_pointer()))
-            value.align = table.dtype.bitwidth // 8
-            return value
-
-        return build(builder, tile, entry)
-
-    return tile(table, types.intp, places, types.intp, types.intp, rows, cols), codegen
+    return u(u, table, types.intp, places, types.intp, types.intp), codegen
