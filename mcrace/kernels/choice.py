@@ -48,7 +48,7 @@ def choose(
     lanes = lane_count(np.dtype(dtype))
     vectors, tables = -(-samples // lanes), -(-samples // HALF)
     direct = neurons / lanes * samples * (inputs + 3)
-    gram = vectors * (neurons * (0.9 * tables + 9) + 45 * tables)
+    gram = vectors * (neurons * (0.8 * tables + 12) + 20 * tables)
     return GramNetworks if plain and gram < direct else OneLayerNetworks
 
 

@@ -37,7 +37,7 @@ from mcrace.kernels.tiles import (
 )
 
 COLUMNS = 2  # vectors of samples in a block
-SPAN = 8  # pairs of tables of so many columns that stand in the nearest cache: 32 kB of 48, beside what passes through
+SPAN = 5  # pairs of tables of so many columns, 20 kB: the nearest cache, of 48, holds the sums of 100 neurons beside them
 DEEP = 256  # terms of a long sum that are taken at once
 TALL = 12  # neurons in a tile of two columns, whose sums fill the registers
 RENEW = 64
