@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtr, roots_genlaguerre
+import scipy
 
 NODES = 200  # of the quadrature over |u|² less the part along b
 STEP, STEPS, DONE = 0.1, 5000, 1e-12
@@ -74,7 +74,7 @@ def _squares_across(intrinsic: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of the law of |u|² - (b·u)², which is χ² of k-1 degrees of freedom."""
     if intrinsic == 1:
         return np.zeros(1), np.ones(1)
-    nodes, weights = roots_genlaguerre(NODES, (intrinsic - 1) / 2 - 1)
+    nodes, weights = scipy.special.roots_genlaguerre(NODES, (intrinsic - 1) / 2 - 1)
     return 2 * nodes, weights / weights.sum()
 
 
@@ -103,5 +103,5 @@ def _moments(s: np.ndarray) -> np.ndarray:
     """∫_0^s sign(t) t^j φ(t) dt for j = 0, 1, 2, φ the normal density [j, ...]."""
     end = np.clip(s, -40, 40)
     phi, sign = PHI_0 * np.exp(-(end**2) / 2), np.sign(end)
-    half = ndtr(end) - 0.5
+    half = scipy.special.ndtr(end) - 0.5
     return np.stack([sign * half, sign * (PHI_0 - phi), sign * (half - end * phi)])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy.special import betainc
+import scipy
 
 from mcrace.statistics.directional_numerics import (
     POINTS,
@@ -225,7 +225,7 @@ class SphericalCauchy(DirectionalLaw):
         """The share of directions within tan(δ/2) ≤ z [set, sample]."""
         half = (self.dimension - 1) / 2
         with np.errstate(divide="ignore"):
-            return betainc(half, half, 1 / (1 + 1 / (np.exp(2 * self.shift)[:, None] * z * z)))
+            return scipy.special.betainc(half, half, 1 / (1 + 1 / (np.exp(2 * self.shift)[:, None] * z * z)))
 
     def cosines(self, rng: np.random.Generator, count: int) -> np.ndarray:
         half, tanh = (self.dimension - 1) / 2, np.tanh(self.shift)[:, None]
@@ -240,8 +240,6 @@ def uniform_quadrature(dimension: int, points: int = 200) -> tuple[np.ndarray, n
     >>> round(float(np.sum(weights * nodes**2)), 12)
     0.1
     """
-    from scipy.special import roots_jacobi
-
     half = (dimension - 3) / 2
-    nodes, weights = roots_jacobi(points, half, half)
+    nodes, weights = scipy.special.roots_jacobi(points, half, half)
     return nodes, weights / weights.sum()
