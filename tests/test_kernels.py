@@ -299,7 +299,7 @@ def test_the_gram_form_does_not_drift_from_the_weights(dtype):
 
 
 def test_outputs_of_the_gram_form_are_those_of_its_weights_after_ten_thousand_steps():
-    """To 1e-5 in float32 at the last step before H is computed anew; of steps whose numbers never ask for that, not."""
+    """To 1e-5 in float32, at the last step before H is computed anew; not where no step's number ever asks for that."""
     rng = np.random.default_rng(3)
     W, v, X = rng.normal(size=(1, 60, 100)), rng.normal(size=(1, 60)) / 60, rng.normal(size=(80, 100)) / 10
     y, steps, errors = rng.choice((-1.0, 1.0), 80), (10_000 // RENEW + 2) * RENEW - 1, []

@@ -5,9 +5,9 @@ step costs nothing that grows with the number of inputs.  H and C are rounded ap
 whose numbers are multiples of it and never where one happens to record, H = H_0 + C K is computed anew.
 
 Layouts: W [network, neuron, input], v [network, neuron], X [network or 1, sample, input]; H, H_0, C [network, block,
-neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and what is left in
-blocks of one: what a step works through then lies side by side.  Neurons are padded with zeros to `TILE`, inputs and
-samples to whole vectors.
+neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and a last one of what
+is left: what a step works through then lies side by side.  Neurons are padded with zeros to `TILE`, inputs and samples to
+whole vectors.
 """
 
 from __future__ import annotations
@@ -46,11 +46,10 @@ RENEW = 64
 @inline
 def _blocks(body, count, args):
     """body(start, size, args) over the blocks of 0..count."""
-    whole = count // COLUMNS * COLUMNS
-    for j in range(0, whole, COLUMNS):
+    for j in range(0, count - 1, COLUMNS):
         body(j, COLUMNS, args)
-    for j in range(whole, count):
-        body(j, 1, args)
+    if count % COLUMNS:
+        body(count - 1, 1, args)
 
 
 @inline
@@ -160,26 +159,21 @@ def _add(A, P, Q):
         sweep(_add_columns, A.cols, 0, (A, part(P.T, k, few).T, part(Q, k, few)))
 
 
-@inner
-def _multiply(A, i, P, j, Q, k):
-    """A[i] += P[j] Q[k], for arrays [network, row, col]; A and Q in whole vectors."""
-    rows, cols, deep = A.shape[1], A.shape[2] // (BYTES // A.itemsize), Q.shape[1]
-    a, p = own(A, i * rows * cols, rows, cols), shared(P, j * rows * P.shape[2], rows, P.shape[2])
-    _add(a, p, own(Q, k * deep * cols, deep, cols))
-
-
 @compiled
 def multiply(A, P, Q):
-    """A += P Q for every network; A [network, row, col], P and Q likewise or [1, row, col]."""
+    """A += P Q for every network; A [network, row, col], P and Q likewise or [1, row, col]; A and Q in whole vectors."""
+    rows, cols, deep = A.shape[1], A.shape[2] // (BYTES // A.itemsize), Q.shape[1]
     for i in range(len(A)):
-        _multiply(A, i, P, i % len(P), Q, i % len(Q))
+        p = shared(P, i % len(P) * rows * P.shape[2], rows, P.shape[2])
+        _add(own(A, i * rows * cols, rows, cols), p, own(Q, i % len(Q) * deep * cols, deep, cols))
 
 
 @inline
-def _sums_over(n, wide, C, at, neurons, Q):
-    """The block of C that begins with vector n, its part of Q, of as many rows, and the vectors of the block."""
-    lanes, vectors = Q.rows // wide, COLUMNS if n + COLUMNS <= wide else 1
-    return shared(C, (at + n * neurons) * lanes, neurons, vectors * lanes), part(Q, n * lanes, vectors * lanes), vectors
+def _terms(n, wide, C, at, neurons, Q):
+    """The block of C that begins with vector n, and the rows of Q that it is multiplied with."""
+    lanes = Q.rows // wide
+    samples = min(COLUMNS, wide - n) * lanes
+    return shared(C, (at + n * neurons) * lanes, neurons, samples), part(Q, n * lanes, samples)
 
 
 @inner
@@ -187,12 +181,11 @@ def _recover(W, i, C, X):
     """W[i] += C[i] X[i]."""
     lanes = BYTES // W.itemsize
     neurons, cols, room = W.shape[1], W.shape[2] // lanes, X.shape[1]
-    wide, n = room // lanes, 0
+    wide = room // lanes
     w, x = own(W, i * neurons * cols, neurons, cols), own(X, i % len(X) * room * cols, room, cols)
-    while n < wide:
-        c, few, vectors = _sums_over(n, wide, C, i * neurons * wide, neurons, x)
+    for n in range(0, wide, COLUMNS):
+        c, few = _terms(n, wide, C, i * neurons * wide, neurons, x)
         _add(w, c, few)
-        n += vectors
 
 
 @compiled
@@ -205,15 +198,13 @@ def recover(W, C, X):
 @inline
 def _renew_block(j, J, args):
     H, C, at, neurons, K, k_at, wide, room = args
-    h, k, n = _block(H, at, neurons, j, J), _block(K, k_at, room, j, J), 0
-    while n < wide:
-        c, few, vectors = _sums_over(n, wide, C, at, neurons, k)
-        tall = neurons // TALL * TALL
+    h, k, tall = _block(H, at, neurons, j, J), _block(K, k_at, room, j, J), neurons // TALL * TALL
+    for n in range(0, wide, COLUMNS):
+        c, few = _terms(n, wide, C, at, neurons, k)
         for a in range(0, tall, TALL):
             add_product(h, c, a, TALL, few, 0, J)
         for a in range(tall, neurons, TILE):
             add_product(h, c, a, TILE, few, 0, J)
-        n += vectors
 
 
 @compiled
@@ -226,8 +217,9 @@ def _renew(i, H, H0, C, K):
 
 
 @inner
-def _find(bits, places, size):
-    """Where the rows that each byte of gates names stand, in bytes of rows of a size, for `look`."""
+def _find(bits, places):
+    """Where the rows of tables stand that each byte of gates names, for `look`."""
+    size = np.uint32(COLUMNS * BYTES)
     for a in range(bits.shape[0]):
         for q in range(bits.shape[1]):
             byte = np.uint32(bits[a, q])
@@ -285,7 +277,7 @@ def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, bits, places, T, U, 
             if t == len(etas) or marks.alive[i] == 0:
                 break
             residuals(out, target, 1 / samples, loss)
-            _find(bits, places, np.uint32(COLUMNS * BYTES))
+            _find(bits, places)
             dv[:] = 0
             _blocks(_columns, wide, (H, C, at, K, k_at, sums, table, places_of, pairs, each, outer, slopes, out, on, etas[t]))
             for a in range(neurons):

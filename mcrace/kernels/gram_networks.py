@@ -13,12 +13,10 @@ from mcrace.kernels.one_layer import LOSSES, TILE
 def in_blocks(A: np.ndarray) -> np.ndarray:
     """Arrays [network, row, sample] in blocks of samples [network, block, row, sample], in one array of the old shape."""
     count, rows, room = A.shape
-    lanes = lane_count(A.dtype)
-    whole = room // (COLUMNS * lanes) * COLUMNS * lanes
-    flat = aligned((count, rows * room), A.dtype)
-    for first, last, width in (0, whole, COLUMNS * lanes), (whole, room, lanes):
-        block = A[:, :, first:last].reshape(count, rows, -1, width).swapaxes(1, 2)
-        flat[:, rows * first : rows * last] = block.reshape(count, -1)
+    flat, width = aligned((count, rows * room), A.dtype), COLUMNS * lane_count(A.dtype)
+    for n in range(0, room, width):
+        block = A[:, :, n : n + width]
+        flat[:, rows * n : rows * (n + block.shape[2])] = block.reshape(count, -1)
     return flat.reshape(A.shape)
 
 
