@@ -12,7 +12,7 @@ from mcrace.kernels.field_networks import ActivatedSamples, FieldNetworks, Popul
 from mcrace.kernels.gram_networks import GramNetworks
 from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
 from mcrace.kernels.lanes import lane_count
-from mcrace.kernels.lookup import HALF
+from mcrace.kernels.lookup import GROUP
 from mcrace.kernels.marks import MarkTable
 
 Networks = OneLayerNetworks | GramNetworks | FieldNetworks
@@ -46,7 +46,7 @@ def choose(
     if population or not dynamics.plain:
         return FieldNetworks
     lanes = lane_count(np.dtype(dtype))
-    vectors, tables = -(-samples // lanes), -(-samples // HALF)
+    vectors, tables = -(-samples // lanes), -(-samples // GROUP)
     direct = neurons / lanes * samples * (inputs + 3)
     gram = vectors * (neurons * (0.8 * tables + 12) + 20 * tables)
     return GramNetworks if plain and gram < direct else OneLayerNetworks

@@ -5,9 +5,9 @@ step costs nothing that grows with the number of inputs.  H and C are rounded ap
 whose numbers are multiples of it and never where one happens to record, H = H_0 + C K is computed anew.
 
 Layouts: W [network, neuron, input], v [network, neuron], X [network or 1, sample, input]; H, H_0, C [network, block,
-neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and a last one of what
-is left: what a step works through then lies side by side.  Neurons are padded with zeros to `TILE`, inputs and samples to
-whole vectors.
+neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and a last one of
+`LAST` where their number is odd: what a step works through then lies side by side.  Neurons are padded with zeros to
+`TILE`, inputs and samples to whole vectors, samples to no less than a block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mcrace.compiled import compiled, inner
 from mcrace.kernels.elementary import exp, softplus
-from mcrace.kernels.lookup import FIELD, HALF, ROWS, across, look
+from mcrace.kernels.lookup import FIELD, GROUP, ROWS, across, look
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC, TILE
 from mcrace.kernels.tiles import (
@@ -36,20 +36,21 @@ from mcrace.kernels.tiles import (
     zeros,
 )
 
-COLUMNS = 2  # vectors of samples in a block
-SPAN = 5  # pairs of tables of so many columns, 20 kB: the nearest cache, of 48, holds the sums of 100 neurons beside them
+COLUMNS, LAST = 2, 3  # vectors of samples in a block: one alone would take half as long again
+SPAN = 5  # pairs of tables, 20 kB in two columns: the nearest cache, of 48, holds the sums of 100 neurons beside them
 DEEP = 256  # terms of a long sum that are taken at once
-TALL = 12  # neurons in a tile of two columns, whose sums fill the registers
+TALL = 8  # neurons in a tile of three columns, whose sums fill the registers
 RENEW = 64
 
 
 @inline
 def _blocks(body, count, args):
     """body(start, size, args) over the blocks of 0..count."""
-    for j in range(0, count - 1, COLUMNS):
+    whole = count - count % COLUMNS * LAST
+    for j in range(0, whole, COLUMNS):
         body(j, COLUMNS, args)
-    if count % COLUMNS:
-        body(count - 1, 1, args)
+    if whole < count:
+        body(whole, LAST, args)
 
 
 @inline
@@ -101,12 +102,12 @@ def mean_loss(f, y, real, share, loss):
 
 @inline
 def _tabulate(T, r, K, first, few, J):
-    """For `few` times HALF samples: the sum of r[n] K[n] over each of their subsets."""
+    """For `few` groups of samples: the sum of r[n] K[n] over each of their subsets."""
     for g in range(few):
-        row, n = g * ROWS, (first + g) * HALF
+        row, n = g * ROWS, (first + g) * GROUP
         for c in range(J):
             store(T, row, c, zeros(T, 1, 1))
-            for s in range(HALF):
+            for s in range(GROUP):
                 scale, term = load(r, n + s, 0, 1, 1), load(K, n + s, c, 1, 1)
                 for p in range(1 << s):
                     store(T, row + (1 << s) + p, c, fma(scale, term, load(T, row + p, c, 1, 1)))
@@ -124,23 +125,28 @@ def _descend(a, j, J, u, args):
 
 
 @inline
+def _look(q, pairs, u, args):
+    T, places, a, first = args
+    return look(u, T, 2 * q * ROWS, places, a, first + q, pairs)
+
+
+@inline
 def _columns(j, J, args):
     """One step of descent at samples j:j+J."""
-    H, C, at, K, k_at, U, T, places, pairs, each, v, dv, r, on, eta = args
+    H, C, at, K, k_at, U, T, places, each, v, dv, r, on, eta = args
     k, state = _block(K, k_at, each.rows, j, J), (_block(H, at, v.rows, j, J), _block(C, at, v.rows, j, J), v, dv, r, on, eta)
-    first = 0
-    while first < pairs:
-        few = pairs - first if pairs - first <= SPAN + 1 else SPAN
-        _tabulate(T, each, k, 2 * first, 2 * few, J)
+    sums, table, pairs = own(U, 0, v.rows, J), own(T, 0, 2 * SPAN * ROWS, J), places.cols
+    passes = (pairs + SPAN - 1) // SPAN
+    for p in range(passes):
+        first, after = pairs * p // passes, pairs * (p + 1) // passes
+        _tabulate(table, each, k, 2 * first, 2 * (after - first), J)
         for a in range(0, v.rows, TILE):
-            u = load(U, a, 0, TILE, J) if first else zeros(U, TILE, J)
-            for q in range(few):
-                u = look(u, T, 2 * q * ROWS, places, a, first + q)
-            if first + few < pairs:
-                store(U, a, 0, u)
+            u = load(sums, a, 0, TILE, J) if p else zeros(sums, TILE, J)
+            u = sweep(_look, after - first, u, (table, places, a, first))
+            if p + 1 < passes:
+                store(sums, a, 0, u)
             else:
                 _descend(a, j, J, u, state)
-        first += few
 
 
 @inline
@@ -172,7 +178,7 @@ def multiply(A, P, Q):
 def _terms(n, wide, C, at, neurons, Q):
     """The block of C that begins with vector n, and the rows of Q that it is multiplied with."""
     lanes = Q.rows // wide
-    samples = min(COLUMNS, wide - n) * lanes
+    samples = (COLUMNS if wide - n > LAST else wide - n) * lanes
     return shared(C, (at + n * neurons) * lanes, neurons, samples), part(Q, n * lanes, samples)
 
 
@@ -183,7 +189,7 @@ def _recover(W, i, C, X):
     neurons, cols, room = W.shape[1], W.shape[2] // lanes, X.shape[1]
     wide = room // lanes
     w, x = own(W, i * neurons * cols, neurons, cols), own(X, i % len(X) * room * cols, room, cols)
-    for n in range(0, wide, COLUMNS):
+    for n in range(0, wide - 1, COLUMNS):
         c, few = _terms(n, wide, C, i * neurons * wide, neurons, x)
         _add(w, c, few)
 
@@ -199,7 +205,7 @@ def recover(W, C, X):
 def _renew_block(j, J, args):
     H, C, at, neurons, K, k_at, wide, room = args
     h, k, tall = _block(H, at, neurons, j, J), _block(K, k_at, room, j, J), neurons // TALL * TALL
-    for n in range(0, wide, COLUMNS):
+    for n in range(0, wide - 1, COLUMNS):
         c, few = _terms(n, wide, C, at, neurons, k)
         for a in range(0, tall, TALL):
             add_product(h, c, a, TALL, few, 0, J)
@@ -217,13 +223,14 @@ def _renew(i, H, H0, C, K):
 
 
 @inner
-def _find(bits, places):
-    """Where the rows of tables stand that each byte of gates names, for `look`."""
-    size = np.uint32(COLUMNS * BYTES)
-    for a in range(bits.shape[0]):
-        for q in range(bits.shape[1]):
-            byte = np.uint32(bits[a, q])
-            places[a, q] = (byte & np.uint32(ROWS - 1) | byte >> np.uint32(HALF) << np.uint32(FIELD)) * size
+def _find(gates, lanes, places):
+    """Where the rows of tables stand that the gates name, for `look`."""
+    mask = np.uint32(ROWS - 1)
+    for q in range(len(places)):
+        n, shift = divmod(2 * GROUP * q, lanes)
+        for a in range(places.shape[1]):
+            both = np.uint32(gates[n, a]) >> np.uint32(shift)
+            places[q, a] = (both & mask | (both >> np.uint32(GROUP) & mask) << np.uint32(FIELD)) * np.uint32(BYTES)
 
 
 @compiled
@@ -243,24 +250,24 @@ def _note(marks, i, step, W, C, v, X):
 
 
 @compiled
-def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, bits, places, T, U, dv, etas, loss, marks, first, look):
+def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, places, T, U, dv, etas, loss, marks, first, look):
     """Full-batch descent of every network: from step `first` on, one step for each entry of etas.
 
     Parameters
     ----------
     W, H, H0, C, v : the weights at the start, and the state of the networks, which is changed in place.
     K, X, y, real : Gram matrices, samples, labels, and 1 where a sample is real; `samples` are.
-    f, gates, T, U, dv : room for outputs [sample], gates [neuron, vector], tables, sums over them, and slopes of v.
-    bits : the gates once more, seen as bytes.
+    f, gates, places, T, U, dv : room for outputs [sample], gates [vector, neuron], where rows of tables stand [pair of
+        tables, neuron], the tables, sums over them, and slopes of v.
     etas : step sizes, of the dtype of the weights.
     loss, look : as for `mcrace.kernels.one_layer.train`.
     marks : `mcrace.kernels.marks.Marks` with one lane
     """
     neurons, room = H.shape[1:]
-    wide, pairs = room // (BYTES // H.itemsize), (samples + 2 * HALF - 1) // (2 * HALF)
+    lanes = BYTES // H.itemsize
+    wide = room // lanes
     out, each, weight, now = own(f, 0, 1, wide), shared(f, 0, room, 1), own(real, 0, 1, wide), shared(marks.now, 0, 1, 1)
-    on, places_of = own(gates, 0, neurons, gates.shape[1]), shared(places, 0, neurons, places.shape[1])
-    table, sums, slopes = own(T, 0, len(T), COLUMNS), own(U, 0, neurons, COLUMNS), own(dv, 0, neurons, 1)
+    on, named, slopes = own(gates, 0, wide, neurons).T, shared(places, 0, len(places), neurons).T, own(dv, 0, neurons, 1)
     for i in range(len(v)):
         at, k_at = i * neurons * wide, i % len(K) * room * wide
         target, outer = own(y, i % len(y) * wide, 1, wide), shared(v, i * neurons, neurons, 1)
@@ -277,8 +284,8 @@ def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, bits, places, T, U, 
             if t == len(etas) or marks.alive[i] == 0:
                 break
             residuals(out, target, 1 / samples, loss)
-            _find(bits, places)
+            _find(gates, lanes, places)
             dv[:] = 0
-            _blocks(_columns, wide, (H, C, at, K, k_at, sums, table, places_of, pairs, each, outer, slopes, out, on, etas[t]))
+            _blocks(_columns, wide, (H, C, at, K, k_at, U, T, named, each, outer, slopes, out, on, etas[t]))
             for a in range(neurons):
                 store(outer, a, 0, fma(etas[t], across(load(slopes, a, 0, 1, 1)), load(outer, a, 0, 1, 1)))

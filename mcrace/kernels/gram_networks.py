@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.gram import COLUMNS, SPAN, multiply, recover, train
+from mcrace.kernels.gram import COLUMNS, LAST, SPAN, multiply, recover, train
 from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, padded
-from mcrace.kernels.lookup import ROWS
+from mcrace.kernels.lookup import GROUP, ROWS
 from mcrace.kernels.one_layer import LOSSES, TILE
 
 
 def in_blocks(A: np.ndarray) -> np.ndarray:
     """Arrays [network, row, sample] in blocks of samples [network, block, row, sample], in one array of the old shape."""
     count, rows, room = A.shape
-    flat, width = aligned((count, rows * room), A.dtype), COLUMNS * lane_count(A.dtype)
-    for n in range(0, room, width):
-        block = A[:, :, n : n + width]
+    flat, L = aligned((count, rows * room), A.dtype), lane_count(A.dtype)
+    for n in range(0, room - L, COLUMNS * L):
+        block = A[:, :, n : n + COLUMNS * L if room - n > LAST * L else room]
         flat[:, rows * n : rows * (n + block.shape[2])] = block.reshape(count, -1)
     return flat.reshape(A.shape)
 
@@ -30,7 +30,8 @@ class GramNetworks:
         self.count, self.neurons, self.inputs = W.shape
         self.samples, self.dtype, self.loss = y.shape[-1], np.dtype(dtype), LOSSES[loss]
         L = lane_count(dtype)
-        rows, room, wide = padded(self.neurons, TILE), padded(self.samples, L), padded(self.inputs, L)
+        rows, wide = padded(self.neurons, TILE), padded(self.inputs, L)
+        room = max(padded(self.samples, L), COLUMNS * L)
         self.W, self.v = filled(W, (self.count, rows, wide), dtype), filled(v, (self.count, rows), dtype)
         X, y = (X, y) if X.ndim == 3 else (X[None], y[None])
         self.X = filled(X, (len(X), room, wide), dtype)
@@ -40,16 +41,16 @@ class GramNetworks:
         multiply(K, self.X, XT)
         multiply(H, self.W, XT)
         self.K, self.H, self.H0, self.C = in_blocks(K), in_blocks(H), in_blocks(H), aligned(H.shape, dtype)
-        self.f, self.gates = aligned((room,), dtype), np.zeros((rows, room // L), GATES[L])
-        self.places = np.zeros(self.gates.view(np.uint8).shape, np.int32)
-        self.rooms = [aligned((size, L), dtype) for size in (2 * (SPAN + 1) * ROWS * COLUMNS, rows * COLUMNS, rows)]
+        self.f, self.gates = aligned((room,), dtype), np.zeros((room // L, rows), GATES[L])
+        self.places = np.zeros((padded(self.samples, 2 * GROUP) // (2 * GROUP), rows), np.int32)
+        self.rooms = [aligned((size, L), dtype) for size in (2 * SPAN * ROWS * LAST, rows * LAST, rows)]
         self.marks = marks.in_lanes(self.W, self.v, lanes=1)
 
     def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
         """Take the steps `first`, first+1, ... of the given sizes; `look`: test the marks after the last one, too."""
         etas = np.asarray(etas, self.dtype)
         train(self.W, self.H, self.H0, self.C, self.v, self.K, self.X, self.y, self.real, self.samples, self.f, self.gates,
-              self.gates.view(np.uint8), self.places, *self.rooms, etas, self.loss, self.marks, first, look)
+              self.places, *self.rooms, etas, self.loss, self.marks, first, look)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """W [network, neuron, input] and v [network, neuron], float64, recovered without a change to what trains."""

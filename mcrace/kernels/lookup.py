@@ -1,7 +1,7 @@
 """Operations across lanes, for kernels whose lanes are samples of one network: sums, and gates as rows of tables.
 
-`HALF` samples have 2**HALF subsets.  So a table can have a row for the sum over each of them, and the gates of a neuron,
-which are the bits of a number, name its row: one addition then serves as many samples (the Four Russians' method).
+A `GROUP` of samples has 2**GROUP subsets.  So a table can have a row for the sum over each of them, and the gates of a
+neuron, which are the bits of a number, name its row: one addition then serves as many samples (the Four Russians' method).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from mcrace.kernels.tiles import BYTES, INT, addresses, build, elementwise
+from mcrace.kernels.tiles import BYTES, INT, addresses, build, elementwise, need_literal
 
-HALF = 4  # bits of a table's row: the gates of eight samples, a byte, name two
-ROWS = 1 << HALF
+GROUP = 4
+ROWS = 1 << GROUP
 FIELD = 16  # bits of a number that says where a row stands
 
 
@@ -32,32 +32,38 @@ def _total(builder, tile, x):
 across = elementwise(_total, 1)  # the sum of all lanes, in every lane
 
 
-@intrinsic
-def look(context, u, table, start, places, i, q):
-    """The tile u plus two rows of a table for each row r of the tile, in order.
+@intrinsic(prefer_literal=True)
+def look(context, u, table, start, places, i, q, pairs):
+    """The tile u plus rows of tables for each row r of the tile, in order: two for each of some pairs of tables.
 
-    places[i + r, q], of a shared matrix of int32, has two fields of `FIELD` bits: where a row stands, in bytes, after row
-    `start`, and where one stands after row start + ROWS.
+    places[i + r, q + p], of a shared matrix of int32, has two fields of `FIELD` bits, which say where the rows of pair p
+    stand after the first ones of their tables, in vectors times `BYTES`; the tables follow one another from row `start` on.
     """
+    need_literal((u, table, start, places, i, q, pairs), 6)
 
     def codegen(context, builder, sig, values):
         row = addresses(context, builder, table, (values[1], values[2], values[2].type(0)))
         place = addresses(context, builder, places, values[3:6])
-        fields = [builder.load(builder.bitcast(place(r, 0), INT.as_pointer())) for r in range(u.rows)]
         out = {(r, c): builder.extract_value(values[0], r * u.cols + c) for r in range(u.rows) for c in range(u.cols)}
         first = builder.ptrtoint(row(0, 0), values[2].type)
-        for g in range(2):
-            for r in range(u.rows):
-                field = builder.lshr(fields[r], INT(FIELD)) if g else builder.and_(fields[r], INT((1 << FIELD) - 1))
-                after = builder.add(first, builder.zext(field, first.type))
-                # Hidden from LLVM, which would leave this sum to every load: that takes two operations instead of one.
-                found = builder.call(ir.InlineAsm(ir.FunctionType(first.type, [first.type]), "", "=r,0"), [after])
-                for c in range(u.cols):
-                    apart = builder.sub(builder.ptrtoint(row(g * ROWS, c), first.type), first)
-                    at = builder.inttoptr(builder.add(found, apart), u.vector.as_pointer())
-                    value = builder.load(at)
-                    value.align = BYTES
-                    out[r, c] = builder.fadd(out[r, c], value)
+
+        def found(field):
+            far = builder.mul(builder.zext(field, first.type), first.type(u.cols))
+            # Hidden from LLVM, which would leave this sum to every load: that takes two operations instead of one.
+            hidden = ir.InlineAsm(ir.FunctionType(first.type, [first.type]), "", "=r,0")
+            return builder.call(hidden, [builder.add(first, far)])
+
+        for p in range(pairs.literal_value):
+            fields = [builder.load(builder.bitcast(place(r, p), INT.as_pointer())) for r in range(u.rows)]
+            for g in range(2):
+                for r in range(u.rows):
+                    field = builder.lshr(fields[r], INT(FIELD)) if g else builder.and_(fields[r], INT((1 << FIELD) - 1))
+                    at = found(field)
+                    for c in range(u.cols):
+                        apart = builder.sub(builder.ptrtoint(row((2 * p + g) * ROWS, c), first.type), first)
+                        value = builder.load(builder.inttoptr(builder.add(at, apart), u.vector.as_pointer()))
+                        value.align = BYTES
+                        out[r, c] = builder.fadd(out[r, c], value)
         return build(builder, u, lambda r, c: out[r, c])
 
-    return u(u, table, types.intp, places, types.intp, types.intp), codegen
+    return u(u, table, types.intp, places, types.intp, types.intp, pairs), codegen
