@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mcrace.kernels import NEVER, GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks, Samples
-from mcrace.kernels.gram import RENEW
+from mcrace.kernels.gram import HELD, RENEW
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}  # of the largest weight
 ETAS = np.float32(0.3 / (1 + 0.3 * np.arange(10))).astype(float)  # exact in both dtypes
@@ -309,7 +309,7 @@ def test_outputs_of_the_gram_form_are_those_of_its_weights_after_ten_thousand_st
             networks.advance(first, np.full(count, 0.02))
         networks.advance(1, np.empty(0), look=True)
         a, b = (part[0] for part in networks.weights())
-        errors.append(np.abs(naive.outputs(a, b, X.astype(np.float32)) - networks.f[:80]).max())
+        errors.append(np.abs(naive.outputs(a, b, X.astype(np.float32)) - networks.held[0][0, :80]).max())
     assert errors[0] <= 1e-5 < errors[1]
 
 
@@ -480,6 +480,20 @@ def test_marks_change_no_bit(kernel):
     marks = MarkTable(np.full((10, 2), 0.6), np.full((10, 2), 5), np.array([True, False]), -1)
     marked = trained(kernel, "float32", W, v, X, y, marks)
     assert all(np.array_equal(a, b) for a, b in zip(marked, trained(kernel, "float32", W, v, X, y)))
+
+
+def test_marks_at_any_step_find_the_weights_that_the_gram_form_has_there():
+    """Whose steps wait for some time until they count; none is lost or counted twice."""
+    W, v, X, y = problem(np.random.default_rng(26), 1, 7, 6, 9)
+    etas, at = np.full(150, 2.0**-6), [1, 7, HELD - 1, HELD, HELD + 1, RENEW - 1, RENEW, RENEW + 5, 149]
+    marks = MarkTable(np.full((1, len(at)), -1.0), np.array([at]), np.full(len(at), True), -1)
+    marked, free = (build("gram", W, v, X, y, "logistic", "float32", m) for m in (marks, None))
+    marked.advance(0, etas)
+    for mark, (here, there) in enumerate(pairwise([0, *at])):
+        free.advance(here, etas[here:there])
+        assert all(np.array_equal(a, b) for a, b in zip(marked.kept(mark), free.weights()))
+    free.advance(at[-1], etas[at[-1] :])
+    assert all(np.array_equal(a, b) for a, b in zip(bits(marked), bits(free)))
 
 
 # ------------------------------------------------------------------------------------------------- NaN and infinity

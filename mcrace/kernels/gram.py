@@ -1,8 +1,9 @@
 """One hidden layer over many inputs, by the Gram matrix: one network at a time, its samples in lanes.
 
 The pre-activations H = W Xᵀ evolve by K = X Xᵀ, and with them C, where the weights are W + C X for the W of the start: a
-step costs nothing that grows with the number of inputs.  H and C are rounded apart, so every `RENEW` steps, at steps
-whose numbers are multiples of it and never where one happens to record, H = H_0 + C K is computed anew.
+step costs nothing that grows with the number of inputs.  No step needs C, so it takes up to `HELD` of them at once, in
+order, and is read and written once for all.  H and C are rounded apart, so every `RENEW` steps, at steps whose numbers are
+multiples of it and never where one happens to record, H = H_0 + C K is computed anew.
 
 Layouts: W [network, neuron, input], v [network, neuron], X [network or 1, sample, input]; H, H_0, C [network, block,
 neuron, sample] and K [network or 1, block, sample, sample], in blocks of `COLUMNS` vectors of samples, and a last one of
@@ -40,6 +41,7 @@ COLUMNS, LAST = 2, 3  # vectors of samples in a block: one alone would take half
 SPAN = 5  # pairs of tables, 20 kB in two columns: the nearest cache, of 48, holds the sums of 100 neurons beside them
 DEEP = 256  # terms of a long sum that are taken at once
 TALL = 8  # neurons in a tile of three columns, whose sums fill the registers
+HELD = 16  # steps whose gates, residuals and rates are held for C
 RENEW = 64
 
 
@@ -115,13 +117,11 @@ def _tabulate(T, r, K, first, few, J):
 
 @inline
 def _descend(a, j, J, u, args):
-    """Descend H and C of a tile of neurons at samples j:j+J, by the sums u of r K over gates, and add to the slope of v."""
-    H, C, v, dv, r, on, eta = args
-    h, rate = load(H, a, 0, TILE, J), eta * load(v, a, 0, TILE, 1)
-    slope = where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
+    """Descend H of a tile of neurons at samples j:j+J, by the sums u of r K over gates, and add to the slope of v."""
+    H, rates, dv, r, on = args
+    h, slope = load(H, a, 0, TILE, J), where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
     store(dv, a, 0, dot(slope, h, load(dv, a, 0, TILE, 1)))
-    store(C, a, 0, fma(rate, slope, load(C, a, 0, TILE, J)))
-    store(H, a, 0, fma(rate, u, h))
+    store(H, a, 0, fma(load(rates, a, 0, TILE, 1), u, h))
 
 
 @inline
@@ -133,20 +133,41 @@ def _look(q, pairs, u, args):
 @inline
 def _columns(j, J, args):
     """One step of descent at samples j:j+J."""
-    H, C, at, K, k_at, U, T, places, each, v, dv, r, on, eta = args
-    k, state = _block(K, k_at, each.rows, j, J), (_block(H, at, v.rows, j, J), _block(C, at, v.rows, j, J), v, dv, r, on, eta)
-    sums, table, pairs = own(U, 0, v.rows, J), own(T, 0, 2 * SPAN * ROWS, J), places.cols
+    H, at, K, k_at, U, T, places, each, rates, dv, r, on = args
+    neurons, pairs = rates.rows, places.cols
+    k, state = _block(K, k_at, each.rows, j, J), (_block(H, at, neurons, j, J), rates, dv, r, on)
+    sums, table = own(U, 0, neurons, J), own(T, 0, 2 * SPAN * ROWS, J)
     passes = (pairs + SPAN - 1) // SPAN
     for p in range(passes):
         first, after = pairs * p // passes, pairs * (p + 1) // passes
         _tabulate(table, each, k, 2 * first, 2 * (after - first), J)
-        for a in range(0, v.rows, TILE):
+        for a in range(0, neurons, TILE):
             u = load(sums, a, 0, TILE, J) if p else zeros(sums, TILE, J)
             u = sweep(_look, after - first, u, (table, places, a, first))
             if p + 1 < passes:
                 store(sums, a, 0, u)
             else:
                 _descend(a, j, J, u, state)
+
+
+@inline
+def _take_block(j, J, args):
+    C, at, neurons, wide, f, gates, rates, first, last = args
+    c_of = _block(C, at, neurons, j, J)
+    for a in range(0, neurons, TILE):
+        c = load(c_of, a, 0, TILE, J)
+        for s in range(first, last):
+            on, r = own(gates, s * wide * neurons, wide, neurons).T, own(f, s * wide, 1, wide)
+            slope = where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
+            c = fma(load(shared(rates, s * neurons, neurons, 1), a, 0, TILE, 1), slope, c)
+        store(c_of, a, 0, c)
+
+
+@inner
+def _take(C, i, f, gates, rates, first, last):
+    """Take the steps held at first:last into the C of network i."""
+    neurons, wide = gates.shape[2], gates.shape[1]
+    _blocks(_take_block, wide, (C, i * neurons * wide, neurons, wide, f, gates, rates, first, last))
 
 
 @inline
@@ -224,7 +245,7 @@ def _renew(i, H, H0, C, K):
 
 @inner
 def _find(gates, lanes, places):
-    """Where the rows of tables stand that the gates name, for `look`."""
+    """Where the rows of tables stand that gates [vector, neuron] name, for `look`."""
     mask = np.uint32(ROWS - 1)
     for q in range(len(places)):
         n, shift = divmod(2 * GROUP * q, lanes)
@@ -250,15 +271,16 @@ def _note(marks, i, step, W, C, v, X):
 
 
 @compiled
-def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, places, T, U, dv, etas, loss, marks, first, look):
+def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, rates, places, T, U, dv, etas, loss, marks, first, look):
     """Full-batch descent of every network: from step `first` on, one step for each entry of etas.
 
     Parameters
     ----------
     W, H, H0, C, v : the weights at the start, and the state of the networks, which is changed in place.
     K, X, y, real : Gram matrices, samples, labels, and 1 where a sample is real; `samples` are.
-    f, gates, places, T, U, dv : room for outputs [sample], gates [vector, neuron], where rows of tables stand [pair of
-        tables, neuron], the tables, sums over them, and slopes of v.
+    f, gates, rates : room for the outputs, then residuals [held, sample], gates [held, vector, neuron] and output weights
+        times step size [held, neuron] of the steps held for C.
+    places, T, U, dv : room for where rows of tables stand [pair of tables, neuron], tables, sums over them, slopes of v.
     etas : step sizes, of the dtype of the weights.
     loss, look : as for `mcrace.kernels.one_layer.train`.
     marks : `mcrace.kernels.marks.Marks` with one lane
@@ -266,26 +288,39 @@ def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, places, T, U, dv, et
     neurons, room = H.shape[1:]
     lanes = BYTES // H.itemsize
     wide = room // lanes
-    out, each, weight, now = own(f, 0, 1, wide), shared(f, 0, room, 1), own(real, 0, 1, wide), shared(marks.now, 0, 1, 1)
-    on, named, slopes = own(gates, 0, wide, neurons).T, shared(places, 0, len(places), neurons).T, own(dv, 0, neurons, 1)
+    weight, now = own(real, 0, 1, wide), shared(marks.now, 0, 1, 1)
+    named, slopes = shared(places, 0, len(places), neurons).T, own(dv, 0, neurons, 1)
     for i in range(len(v)):
         at, k_at = i * neurons * wide, i % len(K) * room * wide
         target, outer = own(y, i % len(y) * wide, 1, wide), shared(v, i * neurons, neurons, 1)
+        taken = held = 0
         for t in range(len(etas) + look):
             if marks.alive[i] == 0:
                 break
+            if held == HELD or (first + t) % RENEW == 0:
+                _take(C, i, f, gates, rates, taken, held)
+                taken = held = 0
             if (first + t) % RENEW == 0 and first + t > 0:
                 _renew(i, H, H0, C, K)
+            out, each = own(f, held * wide, 1, wide), shared(f, held * room, room, 1)
+            on = own(gates, held * wide * neurons, wide, neurons).T
             forward(H, at, neurons, outer, out, on)
             if marks.any:
                 store(now, 0, 0, mean_loss(out, target, weight, 1 / samples, loss))
                 if marks.now[0] <= marks.nearest[i, 0] or first + t >= marks.due[i]:
+                    _take(C, i, f, gates, rates, taken, held)
+                    taken = held
                     _note(marks, i, first + t, W, C, v, X)
             if t == len(etas) or marks.alive[i] == 0:
                 break
             residuals(out, target, 1 / samples, loss)
-            _find(gates, lanes, places)
+            _find(gates[held], lanes, places)
             dv[:] = 0
-            _blocks(_columns, wide, (H, C, at, K, k_at, U, T, named, each, outer, slopes, out, on, etas[t]))
+            for a in range(neurons):
+                rates[held, a] = etas[t] * v[i, a]
+            rate = shared(rates, held * neurons, neurons, 1)
+            _blocks(_columns, wide, (H, at, K, k_at, U, T, named, each, rate, slopes, out, on))
             for a in range(neurons):
                 store(outer, a, 0, fma(etas[t], across(load(slopes, a, 0, 1, 1)), load(outer, a, 0, 1, 1)))
+            held += 1
+        _take(C, i, f, gates, rates, taken, held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.gram import COLUMNS, LAST, SPAN, multiply, recover, train
+from mcrace.kernels.gram import COLUMNS, HELD, LAST, SPAN, multiply, recover, train
 from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, padded
 from mcrace.kernels.lookup import GROUP, ROWS
 from mcrace.kernels.one_layer import LOSSES, TILE
@@ -41,7 +41,7 @@ class GramNetworks:
         multiply(K, self.X, XT)
         multiply(H, self.W, XT)
         self.K, self.H, self.H0, self.C = in_blocks(K), in_blocks(H), in_blocks(H), aligned(H.shape, dtype)
-        self.f, self.gates = aligned((room,), dtype), np.zeros((room // L, rows), GATES[L])
+        self.held = aligned((HELD, room), dtype), np.zeros((HELD, room // L, rows), GATES[L]), aligned((HELD, rows), dtype)
         self.places = np.zeros((padded(self.samples, 2 * GROUP) // (2 * GROUP), rows), np.int32)
         self.rooms = [aligned((size, L), dtype) for size in (2 * SPAN * ROWS * LAST, rows * LAST, rows)]
         self.marks = marks.in_lanes(self.W, self.v, lanes=1)
@@ -49,7 +49,7 @@ class GramNetworks:
     def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
         """Take the steps `first`, first+1, ... of the given sizes; `look`: test the marks after the last one, too."""
         etas = np.asarray(etas, self.dtype)
-        train(self.W, self.H, self.H0, self.C, self.v, self.K, self.X, self.y, self.real, self.samples, self.f, self.gates,
+        train(self.W, self.H, self.H0, self.C, self.v, self.K, self.X, self.y, self.real, self.samples, *self.held,
               self.places, *self.rooms, etas, self.loss, self.marks, first, look)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
