@@ -283,7 +283,7 @@ def test_plan(command, study_file, tmp_path, monkeypatch):
 def test_status(command, reference, copy):
     answer = command("status", copy)
     assert answer.code == 0
-    assert re.search(r"lazy\W+control\W+40\W+0", answer.out)
+    assert re.search(r"lazy\W+control\W+40\W+0", answer.out) and "mcrace merge" not in answer.out
     next(iter(shards_of(copy))).unlink()
     cells = json.loads(command("status", copy, "--json").out)
     assert sorted((c["done"], c["missing"]) for c in cells) == [(0, 40), (40, 0), (40, 0)]
@@ -299,6 +299,7 @@ def test_show(command, reference):
 
 def test_merge(command, reference, copy):
     (copy / "results.h5").unlink()
+    assert "holds 0 of these networks; mcrace merge" in " ".join(command("status", copy).out.split())
     answer = command("merge", copy)
     assert answer.code == 0
     assert str(copy / "results.h5") in answer.out

@@ -88,6 +88,16 @@ def test_a_log_has_plain_dated_lines(said):
     assert "\x1b" not in file.getvalue()
 
 
+def test_a_log_does_not_have_a_line_for_every_shard(said, monkeypatch):
+    reporter, file = said(False)
+    monkeypatch.setattr(screen, "LOG_SECONDS", 1e6)
+    reporter.begin(60, 2)
+    reporter.done(receipt("main", 30))
+    reporter.done(receipt("main", 30))
+    reporter.end()
+    assert len(file.getvalue().splitlines()) == 2
+
+
 @pytest.mark.parametrize("sort", ["tasks", "observables", "predictions", "stages"])
 def test_lists_have_a_line_each_that_fits_a_terminal(said, monkeypatch, command, sort):
     _, file = said(True, width=60)

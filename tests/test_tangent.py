@@ -215,14 +215,14 @@ OTHERS = {"centre": ("active", "nearest"), "nearest": ("active", "centre")}
 class Made(Cell):
     """A cell with the angles and rates that it is told."""
 
-    def __init__(self, name, theta, law=(1.0, 0.0, 0.0), task=(), start=1.2, seed=0, networks=60, neurons=20):
+    def __init__(self, name, theta, law=(1.0, 0.0, 0.0), task=(), start=1.2, seed=0, networks=60, neurons=20, slope=-1.0):
         rng, shape = np.random.default_rng(seed), (networks, neurons)
         drift, curvature, gates = (rng.uniform(0.5, 1.5, shape) for _ in range(3))
         noise = 0.002 * rng.normal(size=shape)
         at = {("active", s): np.ones(shape, int) for s in ("start", "tau=1", "onset", "level=0.5")}
         growth = {"start": 0, "tau=1": 1, "onset": 5, "level=0.5": 6}
         for state, grown in growth.items():
-            at["span_sine", state] = 0.9 * np.exp(-grown) * np.ones(shape)
+            at["span_sine", state] = 0.9 * np.exp(slope * grown) * np.ones(shape)
             at["input_norm", state] = np.exp(grown) * np.ones(shape)
             for base in ("tangent_sine_active", "tangent_sine_centre", "tangent_sine_nearest", "cone_sine_centre",
                          "drift_sine_centre"):
@@ -286,6 +286,12 @@ def test_shuffled_drifts_explain_nothing():
     rng = np.random.default_rng(0)
     assert coefficient(DRIFT, names, main) == pytest.approx(np.ones(60))
     assert abs(np.mean(coefficient(DRIFT, names, main, shuffle=rng))) < 0.1
+
+
+@pytest.mark.parametrize("slope, verdict", [(-1.0, "supported"), (-0.5, "refuted"), (-1.01, "refuted"), (-0.99, "refuted")])
+def test_sines_to_the_span_fall_as_norms_grow(slope, verdict):
+    found = judged(Made("main", 0.5, slope=slope))["slope of log sin θ to the span on log |w|"]
+    assert found.verdict == verdict and found.estimate == pytest.approx(slope) and found.control.failed
 
 
 def test_angles_and_slopes_of_networks():
