@@ -195,7 +195,7 @@ def test_to_datatree(reference):
 def test_table(reference):
     pytest.importorskip("pandas")
     table = reference.to_table()
-    assert len(table) == 120
+    assert len(table) == 120 and table.index.is_unique
     for name in ("main", "lazy", "main+half-step"):
         rows, cell = table[table["cell"] == name], reference.cell(name)
         assert rows["seed"].tolist() == cell["seed"].tolist()

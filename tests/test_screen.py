@@ -90,7 +90,7 @@ def test_a_log_has_plain_dated_lines(said):
 
 def test_a_log_does_not_have_a_line_for_every_shard(said, monkeypatch):
     reporter, file = said(False)
-    monkeypatch.setattr(screen, "LOG_SECONDS", 1e6)
+    monkeypatch.setattr(screen, "LOG_SECONDS", 60.0)
     reporter.begin(60, 2)
     reporter.done(receipt("main", 30))
     reporter.done(receipt("main", 30))

@@ -416,6 +416,18 @@ def test_what_is_no_study_file_says_so(tmp_path):
         load_study(tmp_path)
 
 
+def test_a_mistake_has_an_end():
+    (told,) = mistakes(BASE.replace('"gaussian"', '"' + 5000 * "x" + '"'))
+    assert len(told) == 600 and told.endswith(" ...")
+
+
+@pytest.mark.parametrize("old, new, layered", [
+    ("", "", False), ("[6]", "[6, 6]", True), ("gaussian", "equivariant", True), ("[6]", "[6]\nbias = true", True)])
+def test_more_than_one_layer_or_output_is_layered(old, new, layered):
+    study = parse_study(BASE.replace("dimension = 3", "dimension = 2").replace(old, new))
+    assert study.cells[0].config.layered == layered
+
+
 def test_the_nearest_name():
     assert nearest("lerning", ["training", "learning"]).startswith("did you mean 'learning'?")
     assert nearest("zzz", ["b", "a"]) == "Valid names: a, b"
