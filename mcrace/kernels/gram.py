@@ -250,8 +250,8 @@ def _find(gates, lanes, places):
     for q in range(len(places)):
         n, shift = divmod(2 * GROUP * q, lanes)
         for a in range(places.shape[1]):
-            both = np.uint32(gates[n, a]) >> np.uint32(shift)
-            places[q, a] = (both & mask | (both >> np.uint32(GROUP) & mask) << np.uint32(FIELD)) * np.uint32(BYTES)
+            named = np.uint32(gates[n, a]) >> np.uint32(shift)
+            places[q, a] = (named & mask | (named >> np.uint32(GROUP) & mask) << np.uint32(FIELD)) * np.uint32(BYTES)
 
 
 @compiled
@@ -297,10 +297,11 @@ def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, rates, places, T, U,
         for t in range(len(etas) + look):
             if marks.alive[i] == 0:
                 break
-            if held == HELD or (first + t) % RENEW == 0:
+            due = first + t > 0 and (first + t) % RENEW == 0
+            if due or held == HELD:
                 _take(C, i, f, gates, rates, taken, held)
                 taken = held = 0
-            if (first + t) % RENEW == 0 and first + t > 0:
+            if due:
                 _renew(i, H, H0, C, K)
             out, each = own(f, held * wide, 1, wide), shared(f, held * room, room, 1)
             on = own(gates, held * wide * neurons, wide, neurons).T
