@@ -382,6 +382,7 @@ def list_things(
 def bench(
     shape: Annotated[list[str] | None, Plain(help="Shape A to G, P, f, BN or CN; may be repeated (all by default).")] = None,
     dtype: Annotated[list[str] | None, Plain(help="float32 or float64 (both by default).")] = None,
+    whole: Annotated[bool, Plain("--whole", help="Time a study from end to end, with one worker and with two.")] = False,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; their median counts.")] = 5,
     as_json: AsJson = False,
 ) -> None:
@@ -391,12 +392,18 @@ def bench(
     """
     from mcrace import bench as benchmark
     from mcrace import screen
+    from mcrace.errors import StudyError
 
-    rows = benchmark.measure(shape, tuple(dtype or ("float32", "float64")), rounds)
+    if whole and (shape or dtype):
+        raise StudyError("--whole: goes without --shape and --dtype")
+    if whole:
+        rows, table = benchmark.measure_whole(rounds), benchmark.whole_table
+    else:
+        rows, table = benchmark.measure(shape, tuple(dtype or ("float32", "float64")), rounds), benchmark.table
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        screen.console.print(benchmark.table(rows))
+        screen.console.print(table(rows))
 
 
 def _write_report(results: Any, verdicts: list[Any], quiet: bool) -> None:

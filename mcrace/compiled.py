@@ -9,6 +9,8 @@ import hashlib
 import os
 import pickle
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ import llvmlite
 import numba
 from llvmlite import binding
 from numba.core import caching
+from numba.core.registry import CPUDispatcher
 
 HERE = Path(__file__).parent
 # Of what compiled functions alone call.  The wrappers for other callers are a fifth of all compiling.  References are not
@@ -26,9 +29,36 @@ INNER: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
+class _Clock(threading.local):
+    """What this thread has spent in compiled code."""
+
+    seconds = 0.0
+
+
+_clock = _Clock()
+
+
+def seconds_in_compiled_code() -> float:
+    """How long this thread has been in compiled code; what is compiled at the time of the call counts as well."""
+    return _clock.seconds
+
+
+class _Clocked(CPUDispatcher):
+    """A compiled function that counts the time it takes, where Python calls it."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return super().__call__(*arguments)
+        finally:
+            _clock.seconds += time.perf_counter() - began
+
+
 def compiled(function: Callable) -> Any:
     """Compile for arrays; releases the interpreter lock, and is cached on disk."""
-    return _cached(function, no_cfunc_wrapper=True)
+    dispatcher = _cached(function, no_cfunc_wrapper=True)
+    dispatcher.__class__ = _Clocked
+    return dispatcher
 
 
 def inner(function: Callable) -> Any:

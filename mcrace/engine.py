@@ -242,12 +242,11 @@ def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None,
     """Have all shards computed, and name those that failed."""
     if not todo.shards:
         return
-    warm_up(work.study)
     failures = 0
     told: list[str] = []
     directory = work.directory.resolve()
     count = min(todo.shards, launch.cores() if workers is None else workers)
-    with _outcomes(todo, str(directory), count, client, patience) as outcomes:
+    with _outcomes(todo, str(directory), count, client, patience, lambda: warm_up(work.study)) as outcomes:
         reporter.begin(todo.networks, todo.shards)
         try:
             for shard, receipt, error in outcomes:
@@ -267,15 +266,15 @@ def _compute(work: Work, todo: Todo, workers: int | None, client: Client | None,
 
 
 @contextmanager
-def _outcomes(shards: Iterable[Shard], directory: str, workers: int, client: Client | None,
-              patience: float) -> Iterator[Iterator[launch.Outcome]]:
-    if client is not None:
-        yield launch.drive(client, shards, directory, patience)
-    elif workers == 0:
-        yield launch.in_this_process(shards, directory)
-    else:
-        with launch.local_cluster(workers) as own:
+def _outcomes(shards: Iterable[Shard], directory: str, workers: int, client: Client | None, patience: float,
+              before: Callable[[], None]) -> Iterator[Iterator[launch.Outcome]]:
+    """What comes of the shards; `before` is done before the first of them begins."""
+    if client is None and workers:
+        with launch.local_cluster(workers, before) as own:
             yield launch.drive(own, shards, directory, launch.LOCAL_PATIENCE_SECONDS)
+        return
+    before()
+    yield launch.in_this_process(shards, directory) if client is None else launch.drive(client, shards, directory, patience)
 
 
 def warm_up(study: Study) -> None:

@@ -187,9 +187,10 @@ class _Rows:
     def _write(self) -> None:
         stop = self.here + sum(len(values["seed"]) for values in self.waiting)
         for name in self.names:
-            rows = np.concatenate([values[name] for values in self.waiting])
-            self.group[name][self.here : stop] = rows
-            self.hashers[name].update(rows.tobytes())
+            pieces = [values[name] for values in self.waiting]
+            rows = np.concatenate(pieces) if len(pieces) > 1 else np.ascontiguousarray(pieces[0])
+            store.write_rows(self.group[name], rows, self.here)
+            self.hashers[name].update(rows.data)
         self.here, self.bytes, self.waiting = stop, 0, []
 
     def finish(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from mcrace.study import Cell, Config, Study, Training, recording_steps
 from mcrace.tasks import TASKS
 
 ENGINE = 3  # raised whenever the bits of any network change
-SHARD_SECONDS = 9.0  # what a shard should take, about
+SHARD_SECONDS, SHORT_SHARD_SECONDS = 9.0, 1.5  # what a shard should take at most, and where a cell has few, about
+SHARDS = 16  # of a cell, rather than longer ones: workers then end at about the same time
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it
 NORM_FLOPS = 30  # of a normalised neuron at a sample, about
 EARLY_SHARE = 1 / 8  # of the steps that networks take where they may stop early: a guess
@@ -91,7 +92,7 @@ def bytes_per_network(config: Config) -> int:
 
 def weight_count(config: Config) -> int:
     """Numbers that make up a network."""
-    return sum(prod(sizes.values()) for sizes in parameters_of(config).values())
+    return sum(math.prod(sizes.values()) for sizes in parameters_of(config).values())
 
 
 def sample_bytes(config: Config) -> int:
@@ -106,13 +107,15 @@ def batch_bytes(config: Config) -> int:
     return batch_size(config) * bytes_per_network(config) + shared
 
 
-def shard_size(config: Config) -> int:
-    """Networks in a shard, a multiple of 16: a pure function of the configuration."""
+def shard_size(cell: Cell) -> int:
+    """Networks in a shard of a cell, a multiple of 16: a pure function of the study."""
+    config = cell.config
     share = EARLY_SHARE if config.training.until else 1.0
     share *= 1 + sum(STAGES[name].work(config) for name in config.record.stages)
     seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
-    fitting = SHARD_BYTES // stored_bytes_per_network(config)
-    return int(min(MAX_SHARD, max(16, min(SHARD_SECONDS / seconds, fitting) // 16 * 16)))
+    even = max(cell.seeds.count / SHARDS, SHORT_SHARD_SECONDS / seconds)
+    fitting = min(SHARD_SECONDS / seconds, SHARD_BYTES // stored_bytes_per_network(config), MAX_SHARD)
+    return int(max(16, min(math.ceil(even / 16), fitting // 16) * 16))
 
 
 def batch_size(config: Config) -> int:
@@ -185,7 +188,7 @@ class Share:
         before, first, sizes, count = {}, {}, {}, 0
         for cell in study.cells:
             before[cell.name], first[cell.name] = count, cell.seeds.first
-            sizes[cell.name] = size or shard_size(cell.config)
+            sizes[cell.name] = size or shard_size(cell)
             count += -(-cell.seeds.count // sizes[cell.name])
         for shard in shards:
             number = before[shard.cell] + (shard.first - first[shard.cell]) // sizes[shard.cell]
@@ -204,7 +207,7 @@ def shards_of(
 
 def cuts(cell: Cell, missing: Ranges, size: int | None = None) -> Iterator[tuple[int, int]]:
     """The ranges of seeds of the shards that cover the missing ones."""
-    size = size or shard_size(cell.config)
+    size = size or shard_size(cell)
     for begin, end in missing:
         here = begin
         while here < end:
@@ -215,5 +218,5 @@ def cuts(cell: Cell, missing: Ranges, size: int | None = None) -> Iterator[tuple
 
 def shard_count(cell: Cell, missing: Ranges, size: int | None = None) -> int:
     """How many shards `cuts` makes, without making them."""
-    size, first = size or shard_size(cell.config), cell.seeds.first
+    size, first = size or shard_size(cell), cell.seeds.first
     return sum((end - 1 - first) // size - (begin - first) // size + 1 for begin, end in missing)

@@ -8,6 +8,7 @@ Wichura's inverse (AS 241, 1988) with a logarithm of our own, so that no system 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -163,6 +164,7 @@ def _choose(words, items, out):
         out[k] = items[k]
 
 
+@lru_cache
 def _key(entropy: int) -> np.ndarray:
     return np.array([entropy & (2**64 - 1), entropy >> 64], np.uint64)
 
@@ -210,7 +212,8 @@ class Stream:
     def normals(self, *shape: int) -> np.ndarray:
         """Standard normal numbers, float64."""
         out = np.empty(shape)
-        _normals(self.words(out.size), out.reshape(-1))
+        _normals_of(self.key, self.block, self.stream, np.array([self.network]), out.reshape(1, -1))
+        self.block += -(-out.size // 4)
         return out
 
     def uniforms(self, *shape: int) -> np.ndarray:
@@ -248,10 +251,10 @@ class Stream:
 
 
 @compiled
-def _normals_of(key, stream, networks, out):
+def _normals_of(key, block, stream, networks, out):
     words = np.empty(out.shape[1], np.uint64)
     for i in range(len(networks)):
-        philox(key, 0, stream, networks[i], words)
+        philox(key, block, stream, networks[i], words)
         _normals(words, out[i])
 
 
@@ -262,7 +265,7 @@ def normals_of(entropy: int, name: str, networks: np.ndarray, *shape: int) -> np
     True
     """
     out = np.empty((len(networks), int(np.prod(shape))))
-    _normals_of(_key(entropy), STREAMS[name], networks.astype(np.uint64), out)
+    _normals_of(_key(entropy), 0, STREAMS[name], networks.astype(np.uint64), out)
     return out.reshape(len(networks), *shape)
 
 

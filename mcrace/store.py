@@ -27,6 +27,8 @@ from mcrace.guard import check_group, plain_attributes, texts
 
 FORMAT_VERSION = 1
 FILTERS: dict[str, Any] = {"shuffle": True, "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+# Numbers at states are like no neighbours: gzip would save a tenth of them, and take longer than all else in writing.
+FILTERS_AT_STATES: dict[str, Any] = {"fletcher32": True, "fillvalue": np.nan}
 CHUNK_BYTES = 1 << 20
 CACHE_BYTES = 4 << 20  # of each dataset: a chunk that the next shard goes on filling stays in memory
 BLOCK_BYTES = 1 << 20
@@ -60,7 +62,7 @@ def digest(values: np.ndarray) -> str:
     if values.dtype.kind in "OU":
         found.update(json.dumps([str(x) for x in values.reshape(-1)]).encode())
     else:
-        found.update(np.ascontiguousarray(values).tobytes())
+        found.update(np.ascontiguousarray(values).data)
     return found.hexdigest()
 
 
@@ -253,19 +255,41 @@ def _write(group: h5py.Group, name: str, variable: Variable, rows: int | None = 
     """One dataset; `rows`: room for so many rows, without values or digest."""
     values = variable.values
     shape = values.shape if rows is None else (rows, *values.shape[1:])
-    given = {"data": values} if rows is None else {"shape": shape, "dtype": values.dtype}
     if values.dtype.kind in "OU":
         data = group.create_dataset(name, data=values.astype(object), dtype=TEXT)
     elif values.ndim and 0 not in shape:
-        row = max(1, int(np.prod(shape[1:])) * values.itemsize)
-        chunks = (max(1, min(shape[0], CHUNK_BYTES // row)), *shape[1:])
-        data = group.create_dataset(name, chunks=chunks, **given, **FILTERS)
+        data = group.create_dataset(name, shape, values.dtype, **_layout(variable, shape))
     else:
-        data = group.create_dataset(name, **given)
+        data = group.create_dataset(name, shape, values.dtype)
     for key, value in (variable.attributes or {}).items():
         data.attrs[key] = value
     if rows is None:
+        if values.dtype.kind not in "OU":
+            write_rows(data, values)
         data.attrs["digest"] = digest(values)
+
+
+def _layout(variable: Variable, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Chunks and filters: at states each state has chunks of its own."""
+    at_states = variable.dims[1:2] == ("state",) and variable.values.dtype.kind == "f"
+    entry = (1, *shape[2:]) if at_states else shape[1:]
+    rows = CHUNK_BYTES // max(1, int(np.prod(entry)) * variable.values.itemsize)
+    return {"chunks": (max(1, min(shape[0], rows)), *entry), **(FILTERS_AT_STATES if at_states else FILTERS)}
+
+
+def write_rows(data: h5py.Dataset, rows: np.ndarray, first: int = 0) -> None:
+    """Write rows from the place `first` on; a state at which nothing was recorded takes no room in the file.
+
+    Unless all are like that: a file must not claim to hold many times more than it does (`mcrace.guard`).
+    """
+    if not data.shape:
+        data[()] = rows
+    elif not data.chunks or data.chunks[1:] == data.shape[1:]:
+        data[first : first + len(rows)] = rows
+    else:
+        known = [state for state in range(rows.shape[1]) if not np.isnan(rows[:, state]).all()]
+        for state in known or [0]:
+            data[first : first + len(rows), state] = rows[:, state]
 
 
 def described(group: h5py.Group) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:

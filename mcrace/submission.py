@@ -125,7 +125,7 @@ def sized(work: Work, estimates: list[Estimate], cores: int, tasks: int | None =
     for e in estimates:
         missing = sum(b - a for a, b in work.missing.get(e.cell.name, []))
         if missing:
-            size = min(shard_size or plan.shard_size(e.cell.config), missing)
+            size = min(shard_size or plan.shard_size(e.cell), missing)
             each = e.core_seconds / e.cell.seeds.count
             shards += math.ceil(missing / size)
             seconds += missing * each

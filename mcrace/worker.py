@@ -19,6 +19,7 @@ import numpy as np
 from llvmlite import binding
 
 from mcrace import __version__, store
+from mcrace.compiled import seconds_in_compiled_code
 from mcrace.dynamics import dynamics_of
 from mcrace.errors import VersionError
 from mcrace.kernels import LayeredNetworks, choose
@@ -36,10 +37,22 @@ from mcrace.versions import unlike
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker says of a shard that it has published."""
+    """What a worker says of a shard that it has published.
+
+    Attributes
+    ----------
+    shard : Shard
+    seconds : float
+        That it took; 0 if it was there.
+    compiled_seconds : float
+        Of these, in compiled code.
+    statuses : dict of int
+        How many networks ended how.
+    """
 
     shard: Shard
     seconds: float
+    compiled_seconds: float = 0.0
     statuses: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -65,7 +78,7 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
     if words := unlike(shard.versions):
         raise VersionError(f"a worker on {platform.node()} has other versions than the plan: {words}; use the same everywhere")
     path = store.shard_path(Path(directory), shard.identity, shard.first, shard.stop)
-    began = time.perf_counter()
+    began, compiled_before = time.perf_counter(), seconds_in_compiled_code()
     if path.exists():
         return Receipt(shard, 0.0)
     variables = compute(shard, load_pool(shard.data))
@@ -73,7 +86,8 @@ def run_shard(shard: Shard, directory: str) -> Receipt:
                   "seconds": time.perf_counter() - began, "kernel": kernel_of(configuration(shard.config))}
     store.write_shard(path, variables, {**attributes, **environment()})
     codes, counts = np.unique(variables["status"].values, return_counts=True)
-    return Receipt(shard, time.perf_counter() - began, {Status(c).name.lower(): int(n) for c, n in zip(codes, counts)})
+    return Receipt(shard, time.perf_counter() - began, seconds_in_compiled_code() - compiled_before,
+                   {Status(c).name.lower(): int(n) for c, n in zip(codes, counts)})
 
 
 def compute(shard: Shard, pool: dict[str, np.ndarray]) -> dict[str, Variable]:

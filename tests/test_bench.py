@@ -8,15 +8,37 @@ import naive
 import numpy as np
 import pytest
 
-from mcrace.bench import SHAPES, deep_peers, measure, peers, table
+from mcrace.bench import SHAPES, deep_peers, measure, measure_whole, peers, table, whole, whole_table
 from mcrace.bench.measure import ETA, LayeredShape, Mcrace, Shape, layered_start, start
 from mcrace.bench.peak import PEAK, Peak
+from mcrace.completion import complete
 from mcrace.errors import McraceError, StudyError
 from mcrace.kernels import Layers, Norm
+from mcrace.study import parse_study
 
 timing = sys.modules[measure.__module__]  # its name in the package is the function's
 STEPS, LARGE = 5, 0.2
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+RACING = """
+[study]
+name = "r"
+seeds = 4
+entropy = 1
+[task]
+kind = "gaussian"
+dimension = 3
+samples = 8
+[network]
+hidden = [4]
+[training]
+step_size = 0.1
+steps = 3
+[[cells]]
+name = "lazy"
+"network.init.scale" = 2.0
+[predictions]
+racing = { control = "lazy" }
+"""
 FEW_AND_MANY_INPUTS = [Shape(3, 5, 7), Shape(11, 5, 7)]
 
 
@@ -143,3 +165,31 @@ def test_the_peak_is_of_multiply_adds_that_are_done(dtype, lanes):
     peak.x[:] = 1
     peak.run(2)
     assert (peak.x[:, :4] == 1 + 2 * peak.flops / (2 * 16 * lanes)).all()
+
+
+def test_the_whole_command_is_timed_on_what_racing_asks_for():
+    config = whole.study(40).cells[0].config
+    assert (config.task.inputs(), config.network.hidden, config.task.samples) == (10, (50,), 100)
+    asked = [observable for cell in complete(parse_study(RACING)).cells for observable in cell.config.record.observables]
+    assert set(config.record.observables) == {"loss", *asked}
+    one, two = measure_whole(rounds=1, networks=40)
+    for row, workers in ((one, 1), (two, 2)):
+        assert (row["workers"], row["networks"], row["rounds"]) == (workers, 40, 1)
+        assert 0 < row["shard_seconds"] < row["seconds"]
+        assert 0 < row["compiled_share"] < 1
+
+
+def test_the_table_of_the_whole_command_divides_one_worker_by_two():
+    rows = [{"workers": 1, "networks": 20000, "rounds": 3, "seconds": 50.0, "shard_seconds": 45.0, "compiled_share": 0.876},
+            {"workers": 2, "networks": 20000, "rounds": 3, "seconds": 25.0, "shard_seconds": 30.0, "compiled_share": 0.874}]
+    title, _, one, two, ratio = whole_table(rows).splitlines()
+    assert title.startswith("20,000 networks of shape B")
+    assert one.split() == ["1", "worker", "50.0", "s", "45.0", "s", "88", "%"]
+    assert two.split() == ["2", "workers", "25.0", "s", "30.0", "s", "87", "%"]
+    assert ratio.split() == ["ratio", "2.00×", "1.50×"]
+
+
+def test_a_run_that_fails_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(McraceError, match="exit code 1"):
+        measure_whole(networks=16)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,29 @@ def test_nan_stays_nan():
     nan = float("nan")
     assert ratio(nan, 1.0) == -1.0
     assert ratio(1.0, 0.0) == float("inf")
+
+
+def test_the_time_in_compiled_code_is_that_of_calls_from_python():
+    """Of this thread alone, and once where compiled functions call each other."""
+    @compiled.compiled
+    def spin(rounds):
+        total = 0.0
+        for k in range(rounds):
+            total += 1.0 / (1.0 + total * k)
+        return total
+
+    @compiled.compiled
+    def twice(rounds):
+        return spin(rounds) + spin(rounds)
+
+    twice(1)
+    before, began = compiled.seconds_in_compiled_code(), time.perf_counter()
+    twice(10**6)
+    spent, wall = compiled.seconds_in_compiled_code() - before, time.perf_counter() - began
+    assert 0.5 * wall < spent <= wall
+    elsewhere = []
+    thread = threading.Thread(target=lambda: (twice(10**6), elsewhere.append(compiled.seconds_in_compiled_code())))
+    thread.start()
+    thread.join()
+    assert elsewhere[0] > 0
+    assert compiled.seconds_in_compiled_code() - before == spent

@@ -203,6 +203,17 @@ def test_all_workers_killed_for_good(tmp_path, monkeypatch):
     assert not (tmp_path / "results.h5").exists()
 
 
+def test_what_fails_while_workers_start_ends_them(tmp_path, monkeypatch):
+    def broken(study: object) -> None:
+        raise ArithmeticError("cannot be compiled")
+
+    monkeypatch.setattr(engine, "warm_up", broken)
+    with pytest.raises(ArithmeticError, match="cannot be compiled"):
+        mcrace.run(mcrace.parse_study(studies.race()), tmp_path, workers=1)
+    assert not [p for p in psutil.Process().children() if "distributed.cli.dask_worker" in p.cmdline()]
+    assert not shards_of(tmp_path)
+
+
 def pretend(number: int, fails: bool) -> int:
     """Stands for a shard."""
     if fails:

@@ -26,9 +26,9 @@ PART = 100  # networks in a shard
 TEXT = studies.race(1000, steps="20", times='{ spacing = "log", count = 4 }', observables='["loss"]').partition("[[cells]]")[0]
 
 
-def study_of(networks: int) -> Study:
+def study_of(networks: int, steps: int = 20) -> Study:
     """One cell of tiny networks."""
-    return complete(mcrace.parse_study(TEXT).with_seeds(networks))
+    return complete(mcrace.parse_study(TEXT.replace("steps = 20", f"steps = {steps}")).with_seeds(networks))
 
 
 def shard_of(study: Study) -> tuple[str, plan.Shard]:
@@ -85,6 +85,18 @@ def test_shards_are_counted_without_being_made():
         assert [s for a, b in cuts for s in (a, b)] == sorted(s for a, b in cuts for s in (a, b))
         assert sum(b - a for a, b in cuts) == sum(b - a for a, b in missing)
         assert all(b - a <= size and a // size == (b - 1) // size for a, b in cuts)
+
+
+@pytest.mark.parametrize("steps", [1, 1000, 10**6, 10**9])
+def test_a_cell_has_shards_enough_for_workers_to_end_together(steps):
+    """But none shorter than a start is worth, or longer than one likes to lose."""
+    sizes = [plan.shard_size(study_of(count, steps).cells[0]) for count in (1, 100, 10_000, 10**6, 10**8)]
+    assert sizes == sorted(sizes) and all(size % 16 == 0 for size in sizes)
+    least, most = sizes[0], sizes[-1]
+    assert 16 <= least <= most <= plan.MAX_SHARD
+    assert least == most or least * plan.SHARD_SECONDS >= 0.9 * most * plan.SHORT_SHARD_SECONDS
+    for count, size in zip((1, 100, 10_000, 10**6, 10**8), sizes):
+        assert size in (least, most) or count / plan.SHARDS <= size < count / plan.SHARDS + 16
 
 
 def test_a_plan_of_a_hundred_million_networks_is_flat():

@@ -32,7 +32,7 @@ def said(monkeypatch):
 def receipt(cell: str, networks: int, diverged: int = 0) -> Receipt:
     """A shard of a cell is on the disk."""
     shard = Shard(cell, "", {}, 1, 0, networks, 16, "")
-    return Receipt(shard, 1.0, {"stopped": networks - diverged, "diverged": diverged})
+    return Receipt(shard, 1.0, 0.9, {"stopped": networks - diverged, "diverged": diverged})
 
 
 def lines_of(reporter: screen.ProgressReporter) -> list[str]:

@@ -63,6 +63,42 @@ def test_shard_comes_back(shard):
     assert attributes["format_version"] == store.FORMAT_VERSION
 
 
+def at_states(known: list[bool], neurons: int) -> dict[str, Variable]:
+    """Numbers at states, in 3,000 networks that reached some of them."""
+    rows = 3000
+    values = np.random.default_rng(0).normal(size=(rows, len(known), neurons))
+    values[:, ~np.array(known)] = np.nan
+    return {"seed": Variable(("seed",), np.arange(rows)), "cosine_at": Variable(("seed", "state", "neuron"), values)}
+
+
+@pytest.mark.parametrize("known", [[True] * 4, [False, True, False, True], [False] * 4], ids=["all", "two", "none"])
+def test_states_without_records_take_no_room(tmp_path, known):
+    variables, path = at_states(known, 20), tmp_path / "0-3000.h5"
+    store.write_shard(path, variables, {"identity": "abc"})
+    found, _ = store.read_shard(path, "abc")
+    np.testing.assert_array_equal(found["cosine_at"].values, variables["cosine_at"].values)
+    room = max(1, sum(known)) * 3000 * 20 * 8
+    assert room <= path.stat().st_size < room + 60_000
+
+
+def test_merged_states_take_no_room_either(tmp_path):
+    """Though other shards have records at other states, and some have none."""
+    pieces = []
+    for k, known in enumerate(([True, False, False], [False, False, False], [False, True, False])):
+        path = tmp_path / f"{k}.h5"
+        store.write_shard(path, at_states(known, 100), {"identity": "abc"})
+        pieces.append((path, slice(0, 3000)))
+    with store.publish(tmp_path / "all.h5", in_memory=False) as file:
+        merging.merge_cell(file, "abc", pieces)
+        store.write_attributes(file, {"format_version": store.FORMAT_VERSION})
+        assert np.isnan(file["cosine_at"].fillvalue)
+        assert file["cosine_at"].id.get_storage_size() < 0.7 * file["cosine_at"].nbytes  # nothing of the third state
+    with store.opened(tmp_path / "all.h5") as file:
+        merged = store.read(file, "cosine_at", tmp_path)
+    whole = [store.read_shard(path)[0]["cosine_at"].values for path, _ in pieces]
+    np.testing.assert_array_equal(merged, np.concatenate(whole))
+
+
 def test_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace

@@ -1,5 +1,6 @@
 """This machine's kernels timed against the libraries that one would otherwise train many small networks with."""
 
 from mcrace.bench.measure import SHAPES, measure, table
+from mcrace.bench.whole import measure_whole, whole_table
 
-__all__ = ["SHAPES", "measure", "table"]
+__all__ = ["SHAPES", "measure", "measure_whole", "table", "whole_table"]

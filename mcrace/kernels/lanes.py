@@ -86,8 +86,16 @@ def pack_samples(X: np.ndarray, y: np.ndarray, room: int, dtype: DTypeLike) -> t
 
 def lane_flags(bits: np.ndarray, lanes: int, networks: int) -> np.ndarray:
     """Bits of groups [group, ...] as truths of networks [network, ...]."""
-    flags = (bits[:, None] >> np.arange(lanes).reshape(1, lanes, *[1] * (bits.ndim - 1)) & 1).astype(bool)
-    return flags.reshape(-1, *bits.shape[1:])[:networks]
+    out = np.empty((networks, *bits.shape[1:]), bool)
+    _lane_flags(np.ascontiguousarray(bits).reshape(len(bits), -1), lanes, out.reshape(networks, -1))
+    return out
+
+
+@compiled
+def _lane_flags(bits, lanes, out):
+    for i in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[i, k] = bits[i // lanes, k] >> (i % lanes) & 1
 
 
 def clear_lanes(bits: np.ndarray, lanes: int, networks: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -39,10 +39,11 @@ def cores() -> int:
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
+def local_cluster(workers: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Client]:
     """A scheduler in this process and one-thread workers beside it, gone at the end.
 
-    Workers are programs of their own and not forks, so that an unguarded script may call this.
+    Workers are programs of their own and not forks, so that an unguarded script may call this.  They take seconds to start:
+    `meanwhile` is what this process has to do before they get work.
     """
     from distributed import Client, LocalCluster
 
@@ -59,6 +60,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     finished = False
     try:
         with Client(cluster, set_as_default=False) as client:
+            meanwhile()
             try:
                 client.wait_for_workers(workers, timeout=START_SECONDS)
             except TimeoutError:

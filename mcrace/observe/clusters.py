@@ -70,8 +70,30 @@ def cosines_between(W: np.ndarray) -> np.ndarray:
 def distances(W: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Condensed distances 1 - min(ŵ_a·ŵ_b, v̂_a·v̂_b) of neurons with W [neuron, input] and v [neuron(, output)]."""
     directions = np.sign(v)[:, None] if v.ndim == 1 else v / np.abs(v).max(axis=1, keepdims=True)
-    cosines = [cosines_between(rows[None])[0] for rows in (W, directions)]
-    return scipy.spatial.distance.squareform(np.maximum(0.0, 1.0 - np.minimum(*cosines)), checks=False)
+    return np.maximum(0.0, 1.0 - np.minimum(_pair_cosines(W), _pair_cosines(directions)))
+
+
+@compiled
+def _pair_cosines(rows):
+    """Cosines of all pairs of rows, in the order of SciPy's condensed distances; each sum keeps its order."""
+    count, inputs = rows.shape
+    columns, sums, out = np.empty((inputs, count)), np.empty(count), np.empty(count * (count - 1) // 2)
+    for a in range(count):
+        total = 0.0
+        for k in range(inputs):
+            total += rows[a, k] * rows[a, k]
+        for k in range(inputs):
+            columns[k, a] = rows[a, k] / np.sqrt(total)
+    first = 0
+    for a in range(count - 1):
+        after = count - a - 1
+        sums[:after] = 0.0
+        for k in range(inputs):
+            for b in range(after):
+                sums[b] += columns[k, a] * columns[k, a + 1 + b]
+        out[first : first + after] = sums[:after]
+        first += after
+    return out
 
 
 def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:

@@ -58,6 +58,27 @@ def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     return np.logaddexp(0, -y * f)
 
 
+def mean_losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
+    """L [network] of outputs and labels [network, sample(, output)], summed in order."""
+    if loss == "mse" and f.ndim == 2:
+        return np.asarray(_half_mean_squares(f, y))
+    losses = summed(losses_of(f, y, loss))
+    return np.asarray(np.cumsum(losses, axis=1)[:, -1] / losses.shape[1])
+
+
+@compiled
+def _half_mean_squares(f, y):
+    """As of `losses_of`, which would take room for each of them."""
+    out = np.empty(len(f))
+    for i in range(len(f)):
+        total = 0.0
+        for n in range(f.shape[1]):
+            off = f[i, n] - y[i, n]
+            total += off * off / 2
+        out[i] = total / f.shape[1]
+    return out
+
+
 def residuals_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
     """r = -dl/df of each sample, for outputs and labels [..., sample]."""
     return y - f if loss == "mse" else y / (1 + np.exp(y * f))
@@ -199,13 +220,12 @@ class Moment:
     @property
     def mean_loss(self) -> np.ndarray:
         """L [network]."""
-        return np.asarray(np.cumsum(self.losses, axis=1)[:, -1] / self.losses.shape[1])
+        return mean_losses_of(self.outputs, self.y, self.loss)
 
     @property
     def zero_loss(self) -> np.ndarray:
         """L_0, the loss of the output 0 [network]."""
-        losses = summed(losses_of(np.zeros(self.y.shape), self.y, self.loss))
-        return np.asarray(np.cumsum(losses, axis=1)[:, -1] / losses.shape[1])
+        return mean_losses_of(np.zeros(self.y.shape), self.y, self.loss)
 
 
 def summed(losses: np.ndarray) -> np.ndarray:
