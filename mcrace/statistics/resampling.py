@@ -1,5 +1,8 @@
 """Bootstrap intervals (BCa, 2,000 resamples; Efron 1987), with networks, or groups of them, as the unit.
 
+The acceleration comes from the statistic without each network in turn.  For these statistics that takes one pass; SciPy's
+own BCa takes the statistic anew each time, which for 10⁶ networks is a matter of hours.
+
 Resampling n numbers spreads their mean as if n - 1 were n and as if the standard deviation were known: at n = 30 a 95 %
 interval of normal numbers covers 93.4 %, of exponential ones 92.8 %.  So its level is raised until it reaches as far as
 Student's interval would on normal numbers (Hesterberg, The American Statistician 69, 2015): 96.3 % at n = 30, 95.4 % at
@@ -17,6 +20,7 @@ import scipy
 from mcrace.statistics.equivalence import Interval, equal
 
 RESAMPLES = 2000
+BATCH_NUMBERS = 1 << 22  # drawn at once
 
 
 def mean_interval(values: np.ndarray, rng: np.random.Generator, groups: np.ndarray | None = None) -> Interval:
@@ -40,7 +44,8 @@ def mean_interval(values: np.ndarray, rng: np.random.Generator, groups: np.ndarr
     if equal(values):
         return Interval(float(np.mean(values)), float(np.min(values)), float(np.max(values)))
     if groups is None:
-        return _bca(float(np.mean(values)), np.mean, rng, values)
+        without_one = (values.sum() - values) / (len(values) - 1)
+        return _bca(float(np.mean(values)), np.mean, without_one, rng, values)
     which = np.unique(groups, return_inverse=True)[1]
     return ratio_interval(np.bincount(which, values), np.bincount(which).astype(float), rng)
 
@@ -59,7 +64,8 @@ def ratio_interval(top: np.ndarray, bottom: np.ndarray, rng: np.random.Generator
         return Interval(ratio, np.nan, np.nan)
     if np.abs(top - ratio * bottom).max() <= 1e-12 * np.abs(top).max():
         return Interval(ratio, ratio, ratio)
-    return _bca(ratio, lambda a, b, axis: a.sum(axis) / b.sum(axis), rng, top, bottom)
+    without_one = (top.sum() - top) / (bottom.sum() - bottom)
+    return _bca(ratio, lambda a, b, axis: a.sum(axis) / b.sum(axis), without_one, rng, top, bottom)
 
 
 def slope_interval(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> Interval:
@@ -78,10 +84,13 @@ def slope_interval(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> In
     if equal(x):
         return Interval(np.nan, np.nan, np.nan)
     slope = float(_slope(x, y, -1))
-    residual = y - y.mean() - slope * (x - x.mean())
-    if np.abs(residual).max() <= 1e-12 * np.abs(y).max():
+    u, w = x - x.mean(), y - y.mean()
+    if np.abs(w - slope * u).max() <= 1e-12 * np.abs(y).max():
         return Interval(slope, slope, slope)
-    return _bca(slope, _slope, rng, x, y)
+    share = len(x) / (len(x) - 1)  # without one, the means move away from it
+    with np.errstate(all="ignore"):  # no slope without the only one that is unlike the rest
+        without_one = ((u * w).sum() - share * u * w) / ((u * u).sum() - share * u * u)
+    return _bca(slope, _slope, without_one, rng, x, y)
 
 
 def _slope(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
@@ -98,7 +107,19 @@ def level(count: int) -> float:
     return float(1 - 2 * scipy.stats.norm.sf(scipy.stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1))))
 
 
-def _bca(estimate: float, statistic: Callable, rng: np.random.Generator, *columns: np.ndarray) -> Interval:
-    found = scipy.stats.bootstrap(columns, statistic, n_resamples=RESAMPLES, batch=100, method="BCa", rng=rng,
-                            paired=len(columns) > 1, vectorized=True, confidence_level=level(len(columns[0])))
-    return Interval(estimate, float(found.confidence_interval.low), float(found.confidence_interval.high))
+def _bca(estimate: float, statistic: Callable, without_one: np.ndarray, rng: np.random.Generator,
+         *columns: np.ndarray) -> Interval:
+    """The interval of a statistic of columns [network], given its values without each network in turn."""
+    count = len(columns[0])
+    resampled = scipy.stats.bootstrap(
+        columns, statistic, n_resamples=RESAMPLES, batch=max(1, min(100, BATCH_NUMBERS // count)), method="percentile", rng=rng,
+        paired=len(columns) > 1, vectorized=True).bootstrap_distribution
+    below = (np.mean(resampled < estimate) + np.mean(resampled <= estimate)) / 2
+    off = np.mean(without_one) - without_one
+    bias, acceleration = scipy.special.ndtri(below), np.sum(off**3) / (6 * np.sum(off**2) ** 1.5)
+    reach = bias + scipy.special.ndtri((1 - level(count)) / 2) * np.array([1, -1])
+    places = scipy.special.ndtr(bias + reach / (1 - acceleration * reach))
+    if not np.isfinite(places).all():
+        return Interval(estimate, np.nan, np.nan)
+    low, high = np.quantile(resampled, places)
+    return Interval(estimate, float(low), float(high))
