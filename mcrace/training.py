@@ -27,9 +27,10 @@ from mcrace.kernels import (
     networks,
     samples,
 )
+from mcrace.kernels.losses import mean_losses_of
 from mcrace.observe import LayeredSnapshot, Moment, Snapshot
 from mcrace.observe.layered import layered_labels, sample_roughness, starting_outputs
-from mcrace.observe.snapshot import Origin, summed
+from mcrace.observe.snapshot import Origin
 from mcrace.recording import GAVE_UP, Recorder, Status, Wanted, clock_of, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
 from mcrace.seeds import batches
@@ -219,7 +220,7 @@ def _zero_output_loss(snapshot: Moment) -> np.ndarray:
 def zero_output_loss(y: np.ndarray, loss: str) -> np.ndarray:
     """L_0, the loss of f = 0, of labels [network, sample(, output)]."""
     if loss == "mse":
-        return np.cumsum(summed(y * y / 2), axis=1)[:, -1] / y.shape[1]
+        return mean_losses_of(np.zeros(y.shape), y, loss)
     return np.full(len(y), np.log(2.0) * (y.shape[2] if y.ndim == 3 else 1))
 
 

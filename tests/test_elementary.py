@@ -8,6 +8,7 @@ import pytest
 from numba import njit
 
 from mcrace.kernels.elementary import exp, softplus
+from mcrace.kernels.losses import losses_of, mean_losses_of
 from mcrace.kernels.tiles import load, own, store
 
 LANES = {"float32": 16, "float64": 8}
@@ -113,3 +114,27 @@ def test_a_nan_stays_a_nan_in_its_own_lane(dtype):
 def test_they_never_fall(dtype):
     x = np.linspace(-LIMIT[dtype], LIMIT[dtype], 100_000)
     assert all((np.diff(found) >= 0).all() for found in compute(x, dtype))
+
+
+@pytest.mark.parametrize("loss", ["mse", "logistic"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (5, 13), (4, 7, 3)], ids=str)
+@pytest.mark.parametrize("labels", ["own", "spread", "shared"])
+def test_losses_of_known_outputs(loss, shape, labels):
+    """Of labels of each network, and of one network's, laid out for all or given once."""
+    rng = np.random.default_rng(len(shape) * shape[1])
+    f = 30 * rng.normal(size=shape)
+    y = rng.choice([-1.0, 1.0], shape if labels == "own" else shape[1:])
+    y = np.broadcast_to(y, shape) if labels == "spread" else y
+    each = (f - y) ** 2 / 2 if loss == "mse" else np.logaddexp(0, -y * f)
+    np.testing.assert_allclose(losses_of(f, y, loss), each, rtol=4e-15)
+    means = each.reshape(*shape[:2], -1).sum(axis=2).mean(axis=1)
+    np.testing.assert_allclose(mean_losses_of(f, y, loss), means, rtol=1e-14)
+    if loss == "mse":
+        assert np.array_equal(losses_of(f, y, loss), each)
+
+
+def test_the_loss_of_what_is_not_finite():
+    f = np.array([[np.nan], [np.inf], [-np.inf]])
+    assert np.array_equal(mean_losses_of(f, np.ones((3, 1)), "mse"), [np.nan, np.inf, np.inf], equal_nan=True)
+    found = mean_losses_of(f, np.ones((3, 1)), "logistic")
+    assert np.isnan(found[0]) and 0 <= found[1] < 1e-300 and found[2] == np.inf

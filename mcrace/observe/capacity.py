@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mcrace.compiled import compiled
+from mcrace.kernels.losses import mean_losses_of
 from mcrace.observe.base import observable
-from mcrace.observe.snapshot import Snapshot, mean_losses_of
+from mcrace.observe.snapshot import Snapshot
 from mcrace.seeds import Stream
 
 TOLERANCE = 0.01  # of the zero output's loss, that a reduced network may lose (THEORY.md, pruning and capacity)
@@ -74,7 +75,7 @@ def _curves(state: Snapshot, outputs: Callable[[int, np.ndarray], np.ndarray]) -
     for i in np.flatnonzero(np.isfinite(state.norm_product).all(axis=1)).tolist():
         usable = np.flatnonzero(state.usable[i])
         f = outputs(i, usable) if len(usable) else np.zeros((1, state.y.shape[1]))
-        means = mean_losses_of(f, np.broadcast_to(state.y[i], f.shape), state.loss)
+        means = mean_losses_of(f, state.y[i], state.loss)
         out[i, : len(means)], out[i, len(means) :] = means, means[-1]
     return out
 

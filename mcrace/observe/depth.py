@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mcrace.kernels.losses import losses_of, summed
 from mcrace.observe.alignment import held_by_fewest
 from mcrace.observe.base import observable
 from mcrace.observe.clusters import alignment_between, clusters_of, tree_of
@@ -15,7 +16,6 @@ from mcrace.observe.hidden import Hidden, hidden_layers, stable_ranks, stacked
 from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.products import products_of
 from mcrace.observe.reduction import JOINTLY, outputs_kept, stack_of
-from mcrace.observe.snapshot import losses_of, summed
 
 LAYER, NEURONS = ("layer",), ("layer", "neuron")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mcrace.kernels.losses import mean_losses_of
 from mcrace.observe.base import observable
 from mcrace.observe.calibration import calibration_errors, separations
 from mcrace.observe.snapshot import NORMALISATIONS, Moment
@@ -24,7 +25,7 @@ def _right(f: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _likelihoods(f: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.cumsum(np.logaddexp(0, -y * f), axis=1)[:, -1] / f.shape[1]
+    return mean_losses_of(f, y, "logistic")
 
 
 def _error_areas(f: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from mcrace.compiled import compiled
 from mcrace.dynamics import dynamics_of, population_of
 from mcrace.kernels import PopulationSamples, Samples, networks, samples
 from mcrace.kernels.architecture import NORMS
+from mcrace.kernels.losses import losses_of, mean_losses_of, summed
 from mcrace.observe.clusters import clusters_of, tree_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
@@ -48,34 +49,6 @@ def cosines_of(W, v, D):
                 wd += w * d
                 dd += d * d
             out[i, a] = np.sign(v[i, a]) * wd / np.sqrt(ww * dd)
-    return out
-
-
-def losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
-    """The loss of each sample, for outputs and labels [..., sample]."""
-    if loss == "mse":
-        return (f - y) ** 2 / 2
-    return np.logaddexp(0, -y * f)
-
-
-def mean_losses_of(f: np.ndarray, y: np.ndarray, loss: str) -> np.ndarray:
-    """L [network] of outputs and labels [network, sample(, output)], summed in order."""
-    if loss == "mse" and f.ndim == 2:
-        return np.asarray(_half_mean_squares(f, y))
-    losses = summed(losses_of(f, y, loss))
-    return np.asarray(np.cumsum(losses, axis=1)[:, -1] / losses.shape[1])
-
-
-@compiled
-def _half_mean_squares(f, y):
-    """As of `losses_of`, which would take room for each of them."""
-    out = np.empty(len(f))
-    for i in range(len(f)):
-        total = 0.0
-        for n in range(f.shape[1]):
-            off = f[i, n] - y[i, n]
-            total += off * off / 2
-        out[i] = total / f.shape[1]
     return out
 
 
@@ -226,11 +199,6 @@ class Moment:
     def zero_loss(self) -> np.ndarray:
         """L_0, the loss of the output 0 [network]."""
         return mean_losses_of(np.zeros(self.y.shape), self.y, self.loss)
-
-
-def summed(losses: np.ndarray) -> np.ndarray:
-    """Losses [network, sample], summed over outputs where there are several."""
-    return losses if losses.ndim == 2 else np.cumsum(losses, axis=2)[:, :, -1]
 
 
 @dataclass(frozen=True)
