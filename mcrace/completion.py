@@ -10,8 +10,9 @@ from mcrace.mistakes import listed, validated
 from mcrace.observe import OBSERVABLES
 from mcrace.predictions.base import Needs, Options, Prediction
 from mcrace.predictions.judging import with_options
+from mcrace.sections import Seeds, Training
 from mcrace.stages import STAGES
-from mcrace.study import Cell, Seeds, Study, Training
+from mcrace.study import Cell, Study
 from mcrace.sweep import HALF_STEP
 
 HALF_STEP_SHARE, HALF_STEP_LEAST = 10, 200

@@ -9,7 +9,7 @@ import numpy as np
 from mcrace.kernels import Dynamics, Population
 
 if TYPE_CHECKING:
-    from mcrace.study import Config
+    from mcrace.sections import Config
 
 
 def dynamics_of(config: Config) -> Dynamics:

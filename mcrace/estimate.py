@@ -11,7 +11,8 @@ import numpy as np
 
 from mcrace import plan
 from mcrace.plan import Shard
-from mcrace.study import Cell, Config, Study, recording_steps
+from mcrace.sections import Config, recording_steps
+from mcrace.study import Cell, Study
 from mcrace.worker import compute
 
 SECONDS = 0.2  # that the longest of the timed trainings takes, at least

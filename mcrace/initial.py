@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 
 from mcrace.kernels import Layers, Norm
+from mcrace.sections import Config, Direction
 from mcrace.seeds import SHARED, Stream, directional_cosines, normals_of
-from mcrace.study import Config, Direction
 
 Weights = tuple[np.ndarray, ...]
 

@@ -18,8 +18,9 @@ from mcrace.initial import parameters_of
 from mcrace.mistakes import listed
 from mcrace.observe import OBSERVABLES
 from mcrace.recording import Wanted, sizes_of
+from mcrace.sections import Config, Training, recording_steps
 from mcrace.stages import STAGES
-from mcrace.study import Cell, Config, Study, Training, recording_steps
+from mcrace.study import Cell, Study
 from mcrace.tasks import TASKS
 
 ENGINE = 4  # raised whenever the bits of any network change

@@ -11,7 +11,7 @@ from mcrace.initial import parameters_of
 from mcrace.observe import OBSERVABLES, Moment, Path
 from mcrace.observe.alignment import SOME
 from mcrace.observe.snapshot import NORMALISATIONS
-from mcrace.study import Config
+from mcrace.sections import Config
 from mcrace.tasks.corruption import CONDITIONS, KINDS
 
 ALWAYS = ("start", "tau=1", "onset", "level=0.5", "final")  # states whose step is recorded in any case

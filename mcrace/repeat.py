@@ -22,9 +22,10 @@ from mcrace.predictions import Verdict
 from mcrace.predictions import test as judge
 from mcrace.predictions.base import REFUTED, SUPPORTED
 from mcrace.results import RESULTS, Results, open_results
+from mcrace.sections import Heading
 from mcrace.seeds import generator
 from mcrace.store import Variable
-from mcrace.study import Cell, Heading, Study
+from mcrace.study import Cell, Study
 from mcrace.worker import compute, environment
 
 

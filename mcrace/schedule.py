@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mcrace.study import Training
+    from mcrace.sections import Training
 
 CHUNK = 1 << 20
 SINE = [(-1.0) ** k / float(np.prod(np.arange(1, 2 * k + 2, dtype=float))) for k in range(12)]

@@ -33,8 +33,8 @@ from mcrace.observe.layered import layered_labels, sample_roughness, starting_ou
 from mcrace.observe.snapshot import Origin
 from mcrace.recording import GAVE_UP, Recorder, Status, Wanted, clock_of, level_of
 from mcrace.schedule import first_steps_at, step_sizes, times_at
+from mcrace.sections import Config, Training
 from mcrace.seeds import batches
-from mcrace.study import Config, Training
 from mcrace.tasks.base import Drawn
 
 AnySamples = Samples | LayeredSamples

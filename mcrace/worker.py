@@ -27,9 +27,9 @@ from mcrace.observe import OBSERVABLES
 from mcrace.plan import ENGINE, Shard
 from mcrace.recording import COORDINATES, Recorder, Status
 from mcrace.schedule import times_at
+from mcrace.sections import SECTIONS, Config, recording_steps
 from mcrace.stages import STAGES, Trained
 from mcrace.store import Variable
-from mcrace.study import SECTIONS, Config, recording_steps
 from mcrace.tasks import TASKS
 from mcrace.training import train
 from mcrace.versions import unlike

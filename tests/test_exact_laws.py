@@ -15,7 +15,7 @@ from mcrace.predictions.balancedness import drift_slopes, drifts, limit_drifts, 
 from mcrace.predictions.base import Evidence
 from mcrace.predictions.judging import with_options
 from mcrace.predictions.sign_and_death import flip_shares, flips_less_law, moved_shares, signs_not_by_law
-from mcrace.study import Until
+from mcrace.sections import Until
 from mcrace.training import train
 
 TRAINING = {"method": "gd", "step_size": 0.1, "weight_decay": 0.0, "batch": None, "dtype": "float64",

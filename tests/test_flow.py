@@ -13,7 +13,7 @@ from mcrace.errors import StudyError
 from mcrace.kernels import Dynamics, FieldNetworks
 from mcrace.kernels.field_networks import population_drifts
 from mcrace.recording import GAVE_UP, Status
-from mcrace.study import recording_steps
+from mcrace.sections import recording_steps
 from mcrace.training import draw, train
 from mcrace.worker import kernel_of
 

@@ -9,7 +9,7 @@ from mcrace.completion import complete
 from mcrace.kernels import choose
 from mcrace.plan import ENGINE
 from mcrace.recording import Recorder
-from mcrace.study import recording_steps
+from mcrace.sections import recording_steps
 from mcrace.training import train
 
 STUDY = """

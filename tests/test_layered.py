@@ -13,8 +13,9 @@ from mcrace.recording import Status
 from mcrace.repeat import network
 from mcrace.results import open_results
 from mcrace.schedule import step_sizes
+from mcrace.sections import recording_steps
 from mcrace.seeds import Stream, batches
-from mcrace.study import parse_study, recording_steps
+from mcrace.study import parse_study
 from mcrace.tasks.corruption import Image
 from mcrace.tasks.normalisation import InputNorm, normalised_inputs
 from mcrace.training import _snapshot, draw, train

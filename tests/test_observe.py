@@ -14,7 +14,7 @@ from mcrace.errors import StudyError
 from mcrace.kernels import Samples
 from mcrace.observe import OBSERVABLES, Snapshot, extremal, observable
 from mcrace.observe.snapshot import Origin
-from mcrace.study import Network, Training
+from mcrace.sections import Network, Training
 from mcrace.tasks.corruption import Image
 
 MOMENTS = sorted(name for name in OBSERVABLES if not OBSERVABLES[name].path)

@@ -15,7 +15,8 @@ from test_tasks_files import archive, records
 from mcrace import estimate
 from mcrace.completion import complete
 from mcrace.errors import StudyError, nearest
-from mcrace.study import Times, load_study, parse_study, recording_steps
+from mcrace.sections import Times, recording_steps
+from mcrace.study import load_study, parse_study
 
 JOBS = sorted((Path(__file__).parents[1] / "jobs").glob("*.toml"))
 RACE = (Path(__file__).parents[1] / "jobs" / "race-digits.toml").read_text()

@@ -7,8 +7,9 @@ import pytest
 from mcrace.kernels import GramNetworks, OneLayerNetworks
 from mcrace.recording import STATUS_TEXT, Status, Wanted
 from mcrace.schedule import first_steps_at, step_sizes, times_at
+from mcrace.sections import Training, recording_steps
 from mcrace.seeds import SHARED, Stream, batches
-from mcrace.study import Training, parse_study, recording_steps
+from mcrace.study import parse_study
 from mcrace.training import initial_velocities, initial_weights, train
 from mcrace.worker import kernel_of
 

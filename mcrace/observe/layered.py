@@ -15,7 +15,7 @@ from mcrace.seeds import SHARED, Stream
 from mcrace.tasks.roughness import roughness_of
 
 if TYPE_CHECKING:
-    from mcrace.study import Config
+    from mcrace.sections import Config
 
 
 def sample_roughness(config: Config, entropy: int, seeds: np.ndarray, X: np.ndarray) -> np.ndarray | None:

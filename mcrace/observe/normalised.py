@@ -20,7 +20,7 @@ from mcrace.tasks.corruption import CLEAN, Condition
 from mcrace.tasks.roughness import roughness_of
 
 if TYPE_CHECKING:
-    from mcrace.study import Norm
+    from mcrace.sections import Norm
 
 EARLY = 0.99  # of the loss of the zero output
 NOISE = 0.5  # of the images whose roughness is compared with that of clean ones

@@ -20,7 +20,7 @@ from mcrace.seeds import SHARED, Stream
 from mcrace.tasks.corruption import CONDITIONS, Condition
 
 if TYPE_CHECKING:
-    from mcrace.study import Config
+    from mcrace.sections import Config
 
 NORMALISATIONS = tuple(NORMS)
 
@@ -72,7 +72,7 @@ class Origin:
 
     Attributes
     ----------
-    config : `mcrace.study.Config`
+    config : `mcrace.sections.Config`
     entropy : int
     seeds : int64 array [network]
     X : float64 array [network, sample, input], or [sample, input] where they are shared

@@ -11,8 +11,8 @@ import numpy as np
 
 from mcrace.recording import Recorder
 from mcrace.registry import Registry
+from mcrace.sections import Config
 from mcrace.store import Variable
-from mcrace.study import Config
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from mcrace.initial import Weights, initial_weights
 from mcrace.observe.capacity import fewest_kept
 from mcrace.recording import LEVELS, Recorder
 from mcrace.schedule import times_at
+from mcrace.sections import Config, Until, recording_steps
 from mcrace.seeds import SHARED, Stream
 from mcrace.stages.base import Stage, Trained, stage
 from mcrace.store import Variable
-from mcrace.study import Config, Until, recording_steps
 from mcrace.training import train
 
 END = "level=0.1"
