@@ -8,11 +8,9 @@ from math import prod
 
 import numpy as np
 
-from mcrace.kernels import Layers, Norm
+from mcrace.kernels import Layers, Norm, Weights
 from mcrace.sections import Config, Direction
 from mcrace.seeds import SHARED, Stream, directional_cosines, normals_of
-
-Weights = tuple[np.ndarray, ...]
 
 
 def layers_of(config: Config) -> Layers:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.dynamics import dynamics_of, population_of
-from mcrace.initial import Weights, initial_velocities, initial_weights, layers_of
+from mcrace.initial import initial_velocities, initial_weights, layers_of
 from mcrace.kernels import (
     NEVER,
     FieldNetworks,
@@ -24,6 +24,7 @@ from mcrace.kernels import (
     Networks,
     Population,
     Samples,
+    Weights,
     networks,
     samples,
 )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mcrace.initial import Weights, layers_of
-from mcrace.kernels import Evaluation, LayeredSamples, Layers
+from mcrace.initial import layers_of
+from mcrace.kernels import Evaluation, LayeredSamples, Layers, Weights
 from mcrace.observe.snapshot import Moment, Origin
 from mcrace.seeds import SHARED, Stream
 from mcrace.tasks.roughness import roughness_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.errors import StudyError
-from mcrace.initial import Weights
+from mcrace.kernels import Weights
 from mcrace.kernels.field_networks import population_drifts
 from mcrace.observe.base import Carry, Path, observable, path
 from mcrace.observe.layered import LayeredSnapshot

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mcrace.initial import Weights, initial_weights
+from mcrace.initial import initial_weights
+from mcrace.kernels import Weights
 from mcrace.observe.capacity import fewest_kept
 from mcrace.recording import LEVELS, Recorder
 from mcrace.schedule import times_at
