@@ -116,9 +116,10 @@ def _bca(estimate: float, statistic: Callable, without_one: np.ndarray, rng: np.
         paired=len(columns) > 1, vectorized=True).bootstrap_distribution
     below = (np.mean(resampled < estimate) + np.mean(resampled <= estimate)) / 2
     off = np.mean(without_one) - without_one
-    bias, acceleration = scipy.special.ndtri(below), np.sum(off**3) / (6 * np.sum(off**2) ** 1.5)
-    reach = bias + scipy.special.ndtri((1 - level(count)) / 2) * np.array([1, -1])
-    places = scipy.special.ndtr(bias + reach / (1 - acceleration * reach))
+    with np.errstate(all="ignore"):  # all resamples on one side: there is no interval
+        bias, acceleration = scipy.special.ndtri(below), np.sum(off**3) / (6 * np.sum(off**2) ** 1.5)
+        reach = bias + scipy.special.ndtri((1 - level(count)) / 2) * np.array([1, -1])
+        places = scipy.special.ndtr(bias + reach / (1 - acceleration * reach))
     if not np.isfinite(places).all():
         return Interval(estimate, np.nan, np.nan)
     low, high = np.quantile(resampled, places)
