@@ -287,9 +287,16 @@ def write_rows(data: h5py.Dataset, rows: np.ndarray, first: int = 0) -> None:
     elif not data.chunks or data.chunks[1:] == data.shape[1:]:
         data[first : first + len(rows)] = rows
     else:
-        known = [state for state in range(rows.shape[1]) if not np.isnan(rows[:, state]).all()]
+        states = [np.ascontiguousarray(rows[:, state]) for state in range(rows.shape[1])]
+        known = [state for state, part in enumerate(states) if not _is_filled(part, data.fillvalue)]
         for state in known or [0]:
-            data[first : first + len(rows), state] = rows[:, state]
+            data[first : first + len(rows), state] = states[state]
+
+
+def _is_filled(values: np.ndarray, fill: np.generic) -> bool:
+    """Whether all values are the fill value to the bit: not every NaN is the same."""
+    bits = f"u{values.itemsize}"
+    return bool((values.view(bits) == fill.view(bits)).all())
 
 
 def described(group: h5py.Group) -> Iterator[tuple[str, tuple[str, ...], dict[str, Any]]]:

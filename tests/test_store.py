@@ -81,6 +81,15 @@ def test_states_without_records_take_no_room(tmp_path, known):
     assert room <= path.stat().st_size < room + 60_000
 
 
+def test_every_nan_comes_back_as_it_was(tmp_path):
+    """Those that come of 0/0 have another sign than those where nothing was recorded."""
+    variables, path = at_states([True, False], 20), tmp_path / "0-3000.h5"
+    variables["cosine_at"].values[:, 1] = -np.nan
+    store.write_shard(path, variables, {"identity": "abc"})
+    found, _ = store.read_shard(path, "abc")
+    assert found["cosine_at"].values.tobytes() == variables["cosine_at"].values.tobytes()
+
+
 def test_merged_states_take_no_room_either(tmp_path):
     """Though other shards have records at other states, and some have none."""
     pieces = []
