@@ -118,7 +118,16 @@ class _Implementation(caching.CompileResultCacheImpl):
 
 
 class _Files(caching.IndexDataCacheFile):
-    """Cache files with a digest at their end (which pickle does not read)."""
+    """Cache files with a digest at their end (which pickle does not read), and with names by what was compiled.
+
+    Numba numbers them: two processes that compile a function for other arguments at the same time may take one number, and
+    what the index then promises is not what the file holds.
+    """
+
+    def save(self, key: object, data: object) -> None:
+        name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:15], 16))
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
 
     def _dump(self, obj: object) -> bytes:
         data = super()._dump(obj)

@@ -105,7 +105,8 @@ def assert_same_data(one: Path, other: Path) -> None:
     a, b = data_of(one), data_of(other)
     assert a, f"{one} holds no data"
     assert a.keys() == b.keys()
-    assert [name for name in a if a[name] != b[name]] == []
+    different = [name for name in a if a[name] != b[name]]
+    assert not different, f"{one} and {other} differ in {different}"
 
 
 def shards_of(directory: Path) -> dict[Path, bytes]:

@@ -104,6 +104,16 @@ def test_cache_that_cannot_be_written_is_elsewhere(tmp_path, monkeypatch):
     assert found.stat().st_mode & 0o077 == 0
 
 
+def test_processes_that_compile_at_the_same_time_do_not_mix_their_code(tmp_path):
+    """One reads the index before the other writes it, and its own is overwritten."""
+    one, two = (compiled._Files(str(tmp_path), "f", "stamp") for _ in range(2))
+    two._load_index, two._save_index = dict, lambda overloads: None
+    one.save("for float32", 1)
+    two.save("for float64", 2)
+    assert one.load("for float32") == 1
+    assert one.load("for float64") is None
+
+
 def test_nan_stays_nan():
     """No flag lets the compiler assume that there are none, and a division by zero is no error."""
     @compiled.compiled

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,6 +163,51 @@ def test_a_scheduler_that_is_lost(scheduler, tmp_path):
         threading.Timer(0.5, scheduler.close).start()
         with pytest.raises(ShardError, match=r"connection with the Dask scheduler was lost|no worker"):
             list(outcomes)
+
+
+class Receding:
+    """A future whose receipt was lost with its worker, and what becomes of it when it is asked for."""
+
+    def __init__(self, *turns: object) -> None:
+        self.turns, self.status, self.key = list(turns), "lost", ""
+
+    def add_done_callback(self, call: Callable[[object], None]) -> None:
+        call(self)
+
+    def result(self, timeout: float) -> object:
+        turn = self.turns.pop(0)
+        if not isinstance(turn, BaseException):
+            return turn
+        if not isinstance(turn, TimeoutError):
+            self.status, self.error = ("cancelled" if isinstance(turn, CancelledError) else "error"), turn
+        raise turn
+
+    def exception(self) -> BaseException:
+        return self.error
+
+
+def drive_one(future: Receding) -> list[launch.Outcome]:
+    """What comes of one shard that a cluster of one worker computes."""
+    def submit(call, shard, directory, pure, key):
+        future.key = key
+        return future
+
+    client = SimpleNamespace(scheduler_info=lambda n_workers: {"workers": {"one": None}}, submit=submit)
+    return list(launch.drive(client, [SimpleNamespace(cell="main", identity="a" * 20, first=0, stop=1)], ""))
+
+
+def test_a_receipt_that_died_with_its_worker_comes_again():
+    future = Receding(TimeoutError(), TimeoutError(), "receipt")
+    ((shard, receipt, error),) = drive_one(future)
+    assert (shard.first, receipt, error) == (0, "receipt", "")
+    assert not future.turns
+
+
+def test_what_fails_when_it_is_done_again_is_named():
+    ((_, receipt, error),) = drive_one(Receding(TimeoutError(), ArithmeticError("no")))
+    assert (receipt, error) == (None, "ArithmeticError: no")
+    with pytest.raises(ShardError, match="connection with the Dask scheduler was lost"):
+        drive_one(Receding(TimeoutError(), CancelledError()))
 
 
 def test_a_worker_with_other_versions_stops_the_run(scheduler, tmp_path):

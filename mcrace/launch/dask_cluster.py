@@ -202,8 +202,11 @@ class _Window:
                 return self.futures.pop(str(future.key))[0], receipt, error
 
     def _result(self, future: Future) -> tuple[Receipt | None, BaseException | None]:
-        """A future's receipt or error; TimeoutError where the receipt was lost with its worker, and is asked for again."""
-        if future.status in ("cancelled", "lost"):
+        """A future's receipt or error; TimeoutError where the receipt was lost with its worker, and is asked for again.
+
+        The scheduler then has the shard done once more, by a worker that finds it on the disk.
+        """
+        if future.status == "cancelled":
             raise ShardError("the connection with the Dask scheduler was lost; run again to go on from here")
         if future.status == "error":
             error = future.exception()
@@ -214,6 +217,10 @@ class _Window:
             return future.result(timeout=LOOK_SECONDS), None
         except TimeoutError:
             future.add_done_callback(self.done.put)
+            raise
+        except Exception:
+            if future.status in ("cancelled", "error"):  # meanwhile
+                return self._result(future)
             raise
 
 
