@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -320,11 +321,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     blocks = []
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
         lines = _lines(_speeds(rows, dtype), f"{dtype}, steps/s")
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        blocks.append("\n".join(
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines
-        ))
+        blocks.append(in_columns(lines))
     return "\n\n".join(blocks)
+
+
+def in_columns(lines: list[list[str]]) -> str:
+    """Cells below each other, names to the left and figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines)
 
 
 def _summary(speeds: dict[str, float]) -> str:
@@ -374,10 +378,20 @@ def measure(shapes: list[str] | None = None, dtypes: Iterable[str] = DTYPES, rou
     _check("dtype", dtypes, DTYPES)
     asked = {"shapes": shapes, "dtypes": dtypes, "rounds": rounds}
     flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_XLA_THREAD}".strip()
-    # A new process, because the libraries read these when they are imported.
-    command = [sys.executable, "-c", "from mcrace.bench.measure import _main; _main()", json.dumps(asked)]
-    environment = os.environ | ONE_THREAD | {"XLA_FLAGS": flags}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    # Not in this process, because the libraries read these when they are imported.
+    return answer_of(__name__, json.dumps(asked), environment=ONE_THREAD | {"XLA_FLAGS": flags})
+
+
+def answer_of(module: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """What `_main` of a module prints as its last line, JSON, in a process of its own.
+
+    Raises
+    ------
+    McraceError
+        If the process fails.
+    """
+    command = [sys.executable, "-c", f"from {module} import _main; _main()", *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise McraceError(f"the process of the benchmark ended with exit code {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from mcrace import engine
-from mcrace.errors import McraceError
+from mcrace.bench.measure import SHAPES, answer_of, in_columns
 from mcrace.predictions.judging import with_options
 from mcrace.study import Study, parse_study
 from mcrace.worker import Receipt
@@ -25,11 +24,11 @@ seeds = {networks}
 entropy = 1
 [task]
 kind = "gaussian"
-dimension = 10
-samples = 100
+dimension = {shape.d}
+samples = {shape.N}
 loss = "mse"
 [network]
-hidden = [50]
+hidden = [{shape.m}]
 init = {{ scale = 0.01 }}
 [training]
 step_size = 0.5
@@ -45,7 +44,8 @@ def study(networks: int) -> Study:
     """Networks of shape B, each on samples of its own, with what *racing* wants to be recorded."""
     prediction, options = with_options("racing", {"control": "none"})
     observables = ["loss", *prediction.needs(options).observables]
-    return parse_study(STUDY.format(networks=networks, observables=json.dumps(list(dict.fromkeys(observables)))))
+    recorded = json.dumps(list(dict.fromkeys(observables)))
+    return parse_study(STUDY.format(networks=networks, shape=SHAPES["B"], observables=recorded))
 
 
 class _Clock(engine.Reporter):
@@ -103,12 +103,9 @@ def measure_whole(rounds: int = 3, networks: int = NETWORKS) -> list[dict[str, A
 
 
 def _run(workers: int, networks: int) -> dict[str, float]:
-    command = [sys.executable, "-c", "from mcrace.bench.whole import _main; _main()", str(workers), str(networks)]
     began = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise McraceError(f"the process of the benchmark ended with exit code {done.returncode}")
-    return {"seconds": time.perf_counter() - began, **json.loads(done.stdout.splitlines()[-1])}
+    said = answer_of(__name__, str(workers), str(networks))
+    return {"seconds": time.perf_counter() - began, **said}
 
 
 def whole_table(rows: list[dict[str, Any]]) -> str:
@@ -119,8 +116,6 @@ def whole_table(rows: list[dict[str, Any]]) -> str:
         lines.append([name, f"{row['seconds']:.1f} s", f"{row['shard_seconds']:.1f} s", f"{100 * row['compiled_share']:.0f} %"])
     first, last = rows[0], rows[-1]
     lines.append(["ratio", *(f"{first[part] / last[part]:.2f}×" for part in ("seconds", "shard_seconds")), ""])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     title = (f"{first['networks']:,} networks of shape B, each on samples of its own: 1,000 steps, 24 recording times, "
              "the observables of racing")
-    return "\n".join([title, *("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-                               for line in lines)])
+    return f"{title}\n{in_columns(lines)}"

@@ -39,7 +39,7 @@ def cores() -> int:
 
 
 @contextmanager
-def local_cluster(workers: int, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Client]:
+def local_cluster(workers: int, meanwhile: Callable[[], None]) -> Iterator[Client]:
     """A scheduler in this process and one-thread workers beside it, gone at the end.
 
     Workers are programs of their own and not forks, so that an unguarded script may call this.  They take seconds to start:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.losses import losses_of, summed
+from mcrace.kernels.losses import mean_losses_of
 from mcrace.observe.alignment import held_by_fewest
 from mcrace.observe.base import observable
 from mcrace.observe.clusters import alignment_between, clusters_of, tree_of
@@ -151,14 +151,9 @@ def _curves(state: LayeredSnapshot, layers: list[int], merging: bool, rescaled: 
             found = np.moveaxis(outputs_kept(stack, layer, merging, rescaled), 1, 2)
             found = found[:, :, 0] if state.y.ndim == 2 else found
             f = found + (state.outputs[i] - found[-1])  # what is subtracted of the start, if anything
-            losses = np.cumsum(summed_each(losses_of(f, state.y[i], state.loss), state.y.ndim), axis=1)[:, -1]
-            out[i, place, : len(f)], out[i, place, len(f) :] = losses / state.y.shape[1], losses[-1] / state.y.shape[1]
+            means = mean_losses_of(f, state.y[i], state.loss)
+            out[i, place, : len(f)], out[i, place, len(f) :] = means, means[-1]
     return out
-
-
-def summed_each(losses: np.ndarray, dims: int) -> np.ndarray:
-    """Losses [kept, sample], summed over outputs where labels [network, sample, output] have three dimensions."""
-    return summed(losses) if dims == 3 else losses
 
 
 def _each(state: LayeredSnapshot) -> list[int]:
