@@ -8,10 +8,11 @@ import pytest
 from numba import njit
 
 from mcrace.kernels.elementary import exp, softplus
+from mcrace.kernels.lanes import lane_count
 from mcrace.kernels.losses import losses_of, mean_losses_of
 from mcrace.kernels.tiles import load, own, store
 
-LANES = {"float32": 16, "float64": 8}
+LANES = {dtype: lane_count(dtype) for dtype in ("float32", "float64")}
 LIMIT = {"float32": 87.0, "float64": 708.0}  # beyond it, arguments are cut
 CONTEXT = decimal.Context(prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 

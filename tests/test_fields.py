@@ -12,6 +12,7 @@ from mcrace.kernels import NEVER, Dynamics, FieldNetworks, MarkTable, OneLayerNe
 from mcrace.kernels.dynamics import half_sphere_mean, mean_power
 from mcrace.kernels.elementary import arctan, tanh
 from mcrace.kernels.field_networks import population_drifts
+from mcrace.kernels.lanes import lane_count
 from mcrace.kernels.tiles import load, own, store
 
 ACTIVATIONS = [("relu", 0.0), ("leaky-relu", 0.1), ("softplus", 3.0), ("tanh", 0.0)]
@@ -57,8 +58,9 @@ def test_tanh_and_arctan_to_a_few_ulp():
     rng = np.random.default_rng(0)
     ends = [0, 1, 400, 1e300, -0.35, 0.175]
     x = np.concatenate([rng.normal(size=500), np.exp(rng.uniform(-30, 3, 500)), rng.uniform(0, 1, 1002), ends])
-    found, arcs = np.empty((2, len(x) // 8, 8))
-    both(x.reshape(-1, 8), found, arcs)
+    lanes = lane_count(np.float64)
+    found, arcs = np.empty((2, len(x) // lanes, lanes))
+    both(x.reshape(-1, lanes), found, arcs)
     for value, at in zip(found.reshape(-1), x):
         e = CONTEXT.exp(decimal.Decimal(2 * min(at, 100)))
         exact = CONTEXT.divide(CONTEXT.subtract(e, 1), CONTEXT.add(e, 1))

@@ -11,9 +11,9 @@ from mcrace.kernels.dynamics import Dynamics, Population
 from mcrace.kernels.field_networks import ActivatedSamples, FieldNetworks, PopulationSamples
 from mcrace.kernels.gram_networks import GramNetworks
 from mcrace.kernels.lane_networks import OneLayerNetworks, Samples
-from mcrace.kernels.lanes import lane_count
 from mcrace.kernels.lookup import GROUP
 from mcrace.kernels.marks import MarkTable
+from mcrace.kernels.registers import LONG
 
 Networks = OneLayerNetworks | GramNetworks | FieldNetworks
 DESCENT = Dynamics()
@@ -45,7 +45,7 @@ def choose(
     """
     if population or not dynamics.plain:
         return FieldNetworks
-    lanes = lane_count(np.dtype(dtype))
+    lanes = LONG // np.dtype(dtype).itemsize
     vectors, tables = -(-samples // lanes), -(-samples // GROUP)
     direct = neurons / lanes * samples * (inputs + 3)
     gram = vectors * (neurons * (0.8 * tables + 12) + 20 * tables)

@@ -20,22 +20,22 @@ from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.lookup import FIELD, GROUP, ROWS, across, look
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC, TILE
+from mcrace.kernels.registers import LONG
 from mcrace.kernels.tiles import (
-    BYTES,
     add_product,
     dot,
     fma,
     gate,
     inline,
     load,
-    own,
     part,
-    shared,
     store,
     sweep,
     where,
     zeros,
 )
+from mcrace.kernels.tiles import long_own as own
+from mcrace.kernels.tiles import long_shared as shared
 
 COLUMNS, LAST = 2, 3  # vectors of samples in a block: one alone would take half as long again
 SPAN = 5  # pairs of tables, 20 kB in two columns: the nearest cache, of 48, holds the sums of 100 neurons beside them
@@ -189,7 +189,7 @@ def _add(A, P, Q):
 @compiled
 def multiply(A, P, Q):
     """A += P Q for every network; A [network, row, col], P and Q likewise or [1, row, col]; A and Q in whole vectors."""
-    rows, cols, deep = A.shape[1], A.shape[2] // (BYTES // A.itemsize), Q.shape[1]
+    rows, cols, deep = A.shape[1], A.shape[2] // (LONG // A.itemsize), Q.shape[1]
     for i in range(len(A)):
         p = shared(P, i % len(P) * rows * P.shape[2], rows, P.shape[2])
         _add(own(A, i * rows * cols, rows, cols), p, own(Q, i % len(Q) * deep * cols, deep, cols))
@@ -206,7 +206,7 @@ def _terms(n, wide, C, at, neurons, Q):
 @inner
 def _recover(W, i, C, X):
     """W[i] += C[i] X[i]."""
-    lanes = BYTES // W.itemsize
+    lanes = LONG // W.itemsize
     neurons, cols, room = W.shape[1], W.shape[2] // lanes, X.shape[1]
     wide = room // lanes
     w, x = own(W, i * neurons * cols, neurons, cols), own(X, i % len(X) * room * cols, room, cols)
@@ -238,7 +238,7 @@ def _renew_block(j, J, args):
 def _renew(i, H, H0, C, K):
     """H = H_0 + C K for network i."""
     neurons, room = H.shape[1:]
-    wide = room // (BYTES // H.itemsize)
+    wide = room // (LONG // H.itemsize)
     H[i] = H0[i]
     _blocks(_renew_block, wide, (H, C, i * neurons * wide, neurons, K, i % len(K) * room * wide, wide, room))
 
@@ -251,7 +251,7 @@ def _find(gates, lanes, places):
         n, shift = divmod(2 * GROUP * q, lanes)
         for a in range(places.shape[1]):
             named = np.uint32(gates[n, a]) >> np.uint32(shift)
-            places[q, a] = (named & mask | (named >> np.uint32(GROUP) & mask) << np.uint32(FIELD)) * np.uint32(BYTES)
+            places[q, a] = (named & mask | (named >> np.uint32(GROUP) & mask) << np.uint32(FIELD)) * np.uint32(LONG)
 
 
 @compiled
@@ -286,7 +286,7 @@ def train(W, H, H0, C, v, K, X, y, real, samples, f, gates, rates, places, T, U,
     marks : `mcrace.kernels.marks.Marks` with one lane
     """
     neurons, room = H.shape[1:]
-    lanes = BYTES // H.itemsize
+    lanes = LONG // H.itemsize
     wide = room // lanes
     weight, now = own(real, 0, 1, wide), shared(marks.now, 0, 1, 1)
     named, slopes = shared(places, 0, len(places), neurons).T, own(dv, 0, neurons, 1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from mcrace.kernels.gram import COLUMNS, HELD, LAST, SPAN, multiply, recover, train
-from mcrace.kernels.lanes import GATES, aligned, filled, lane_count, padded
+from mcrace.kernels.lanes import GATES, aligned, filled, padded
 from mcrace.kernels.lookup import GROUP, ROWS
 from mcrace.kernels.one_layer import LOSSES, TILE
+from mcrace.kernels.registers import LONG
 
 
 def in_blocks(A: np.ndarray) -> np.ndarray:
     """Arrays [network, row, sample] in blocks of samples [network, block, row, sample], in one array of the old shape."""
     count, rows, room = A.shape
-    flat, L = aligned((count, rows * room), A.dtype), lane_count(A.dtype)
+    flat, L = aligned((count, rows * room), A.dtype), LONG // A.itemsize
     for n in range(0, room - L, COLUMNS * L):
         block = A[:, :, n : n + COLUMNS * L if room - n > LAST * L else room]
         flat[:, rows * n : rows * (n + block.shape[2])] = block.reshape(count, -1)
@@ -29,7 +30,7 @@ class GramNetworks:
     def __init__(self, W, v, X, y, loss, dtype, marks):
         self.count, self.neurons, self.inputs = W.shape
         self.samples, self.dtype, self.loss = y.shape[-1], np.dtype(dtype), LOSSES[loss]
-        L = lane_count(dtype)
+        L = LONG // np.dtype(dtype).itemsize
         rows, wide = padded(self.neurons, TILE), padded(self.inputs, L)
         room = max(padded(self.samples, L), COLUMNS * L)
         self.W, self.v = filled(W, (self.count, rows, wide), dtype), filled(v, (self.count, rows), dtype)

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mcrace.compiled import compiled
-from mcrace.kernels.tiles import BYTES
+from mcrace.kernels.registers import LONG, VECTOR
 
-GATES = {16: np.uint16, 8: np.uint8}  # one gate bit a lane
+GATES = {16: np.uint16, 8: np.uint8, 4: np.int8}  # one gate bit a lane, by lanes
 
 
 def lane_count(dtype: DTypeLike) -> int:
-    """Networks in a vector: 16 of float32, 8 of float64."""
-    return BYTES // np.dtype(dtype).itemsize
+    """Networks in a vector: 16 of float32 or 8 of float64 where registers are wide, else half as many."""
+    return VECTOR // np.dtype(dtype).itemsize
 
 
 def padded(size: int, tile: int) -> int:
@@ -24,8 +24,8 @@ def padded(size: int, tile: int) -> int:
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Zeros that start at a whole vector, so that no load straddles two cache lines."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + BYTES, np.uint8)
-    start = -room.ctypes.data % BYTES
+    room = np.zeros(size + LONG, np.uint8)
+    start = -room.ctypes.data % LONG
     return room[start : start + size].view(dtype).reshape(shape)
 
 

@@ -10,18 +10,7 @@ from mcrace.compiled import inner
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.normalisation import INVERSE, PULL, TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.tiles import add_product, dot, fma, gate, inline, load, product, relu, store, sweep, where, zeros
-
-
-@inline
-def _sixes(body, count, args):
-    """body(start, size, args) over 0..count, a multiple of four, in sixes and at most two fours: 24 sums fill the registers."""
-    sixes = count - 4 * ((6 - count % 6) // 2 % 3)
-    for k in range(0, sixes, 6):
-        body(k, 6, args)
-    for k in range(sixes, count, 4):
-        body(k, 4, args)
-
+from mcrace.kernels.tiles import add_product, dot, fma, gate, in_most, inline, load, product, relu, store, sweep, where, zeros
 
 # ------------------------------------------------------------------------------------------------- forward
 
@@ -51,7 +40,7 @@ def linear(W, bias, below, above, gates, V, out, biased, rectified, noted, ends)
 
     If the layer `ends` the network but for a single output: out = V above, too.
     """
-    _sixes(_linear, above.cols, (W, bias, below, above, gates, V, out, biased, rectified, noted, ends))
+    in_most(_linear, above.cols, (W, bias, below, above, gates, V, out, biased, rectified, noted, ends))
 
 
 @inline
@@ -63,7 +52,7 @@ def _output(n, cols, args):
 @inner
 def output(V, below, f):
     """f = V below, for a single output"""
-    _sixes(_output, f.cols, (V, below, f))
+    in_most(_output, f.cols, (V, below, f))
 
 
 @inline
@@ -146,7 +135,7 @@ def _slope_tiles(k, cols, args):
 @inner
 def slope_weights(G, slope, below):
     """G += slope belowᵀ"""
-    _sixes(_slope_tiles, G.cols, (G, slope, below))
+    in_most(_slope_tiles, G.cols, (G, slope, below))
 
 
 @inner
@@ -186,7 +175,7 @@ def slope_below(W, slope, below, gates, rest, skips, skipped):
     `rest` has the slope at what these activations are added to (`skipped`), and gets the slope at what is added to them
     (`skips`).
     """
-    _sixes(_slope_below, below.cols, (W, slope, below, gates, rest, skips, skipped))
+    in_most(_slope_below, below.cols, (W, slope, below, gates, rest, skips, skipped))
 
 
 @inline
@@ -202,7 +191,7 @@ def _slope_output(n, cols, args):
 @inner
 def slope_output(G, V, slope, below, gates, rest, skips):
     """As `slope_weights` and then `slope_below`, for a single output."""
-    _sixes(_slope_output, below.cols, (G, V, slope, below, gates, rest, skips))
+    in_most(_slope_output, below.cols, (G, V, slope, below, gates, rest, skips))
 
 
 @inline

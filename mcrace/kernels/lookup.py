@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from mcrace.kernels.tiles import BYTES, INT, addresses, build, elementwise, need_literal
+from mcrace.kernels.registers import LONG
+from mcrace.kernels.tiles import INT, addresses, build, elementwise, need_literal
 
 GROUP = 4
 ROWS = 1 << GROUP
@@ -37,7 +38,7 @@ def look(context, u, table, start, places, i, q, pairs):
     """The tile u plus rows of tables for each row r of the tile, in order: two for each of some pairs of tables.
 
     places[i + r, q + p], of a shared matrix of int32, has two fields of `FIELD` bits, which say where the rows of pair p
-    stand after the first ones of their tables, in vectors times `BYTES`; the tables follow one another from row `start` on.
+    stand after the first ones of their tables, in vectors times `LONG`; the tables follow one another from row `start` on.
     """
     need_literal((u, table, start, places, i, q, pairs), 6)
 
@@ -62,7 +63,7 @@ def look(context, u, table, start, places, i, q, pairs):
                     for c in range(u.cols):
                         apart = builder.sub(builder.ptrtoint(row((2 * p + g) * ROWS, c), first.type), first)
                         value = builder.load(builder.inttoptr(builder.add(at, apart), u.vector.as_pointer()))
-                        value.align = BYTES
+                        value.align = LONG
                         out[r, c] = builder.fadd(out[r, c], value)
         return build(builder, u, lambda r, c: out[r, c])
 

@@ -15,16 +15,19 @@ from numba.extending import overload
 from mcrace.compiled import compiled, inner
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.marks import note
+from mcrace.kernels.registers import WIDE
 from mcrace.kernels.tiles import (
     dot,
     fma,
     gate,
+    in_fours,
     inline,
     lane_bits,
     lanes_on,
     load,
     own,
     product,
+    relu,
     shared,
     store,
     where,
@@ -32,7 +35,8 @@ from mcrace.kernels.tiles import (
 )
 
 TILE = 4  # neurons and samples in a tile
-COLUMNS, SPAN = 10, 40  # inputs and samples of a sum over samples whose terms stand in the nearest cache, 26 kB
+COLUMNS = 10 if WIDE else 5  # inputs of a sum over samples that are taken at once, for two neurons
+SPAN, OWN_SPAN = 256, 40 if WIDE else 100  # samples of it that the nearest cache holds, shared ones and own ones
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 
@@ -58,16 +62,20 @@ def _samples_of(X, group, rows, cols):
 
 
 @inline
+def _outputs(n, cols, args):
+    i, W, v, X, f, gates = args
+    h = product(W, i, TILE, X.T, n, cols)
+    store(gates, i, n, gate(h))
+    store(f, 0, n, dot(load(v, i, 0, TILE, 1), relu(h), load(f, 0, n, 1, cols)))
+
+
+@inline
 def forward(W, v, X, f, gates):
     """Outputs f [1, sample], and which neurons are on at which samples."""
     for n in range(0, f.cols, TILE):
         store(f, 0, n, zeros(f, 1, TILE))
     for i in range(0, W.rows, TILE):
-        for n in range(0, f.cols, TILE):
-            h = product(W, i, TILE, X.T, n, TILE)
-            on = gate(h)
-            store(gates, i, n, on)
-            store(f, 0, n, dot(load(v, i, 0, TILE, 1), where(on, h, 0), load(f, 0, n, 1, TILE)))
+        in_fours(_outputs, f.cols, (i, W, v, X, f, gates))
 
 
 @inline
@@ -97,38 +105,38 @@ class Room(NamedTuple):
 
     D: np.ndarray  # drifts [neuron, input, lane], for no step from one to the next
     dv: np.ndarray  # slopes of v [neuron, lane]
-    rx: np.ndarray  # r x of SPAN samples at COLUMNS inputs [sample, input, lane]
 
 
 @inline
 def _columns(k, K, R, args):
     """D[:, k:k+K], the sums over samples of gate * r * x, R neurons at a time; descend W by it, if asked, and note w.D."""
-    D, W, X, r, gates, rx, descends, v, dv, eta, alive = args
-    for first in range(0, r.cols, SPAN):
-        few = min(SPAN, r.cols - first)
-        for n in range(few):
-            store(rx, n, 0, load(r, 0, first + n, 1, 1) * load(X, first + n, k, 1, K))
+    D, W, X, r, gates, descends, v, dv, eta, alive = args
+    span = OWN_SPAN if X.is_own else SPAN
+    for first in range(0, r.cols, span):
+        after = min(first + span, r.cols)
         for i in range(0, W.rows, R):
             u = load(D, i, k, R, K) if first else zeros(W, R, K)
-            for n in range(few):
-                u = where(load(gates, i, first + n, R, 1), u + load(rx, n, 0, 1, K), u)
-            if descends and first + few == r.cols:
-                w, rate, still = load(W, i, k, R, K), eta * load(v, i, 0, R, 1), lanes_on(W, alive)
-                store(W, i, k, where(still, fma(rate, u, w), w))
+            for n in range(first, after):
+                u = fma(where(load(gates, i, n, R, 1), load(r, 0, n, 1, 1), 0), load(X, n, k, 1, K), u)
+            if descends and after == r.cols:
+                w, still = load(W, i, k, R, K), lanes_on(W, alive)
+                # Nothing moves by -0, so that W is stored as it is found: some processors are slow to store by a mask.
+                rate, move = where(still, eta * load(v, i, 0, R, 1), 0), where(still, u, -0.0)
+                store(W, i, k, fma(rate, move, w))
                 store(dv, i, 0, dot(w, u, load(dv, i, 0, R, 1)))
             else:
                 store(D, i, k, u)
 
 
 @inner
-def _sums(D, W, X, r, gates, rx, descends, v, dv, eta, alive):
-    """All columns of D, and what else `_columns` says, so many at a time that each gate is loaded for ten inputs, if it can."""
-    args = D, W, X, r, gates, rx, descends, v, dv, eta, alive
-    tens, fives = W.cols // COLUMNS * COLUMNS, W.cols // 5 * 5
-    for k in range(0, tens, COLUMNS):
+def _sums(D, W, X, r, gates, descends, v, dv, eta, alive):
+    """All columns of D, and what else `_columns` says, so many at a time that each gate is loaded for five, if it can."""
+    args = D, W, X, r, gates, descends, v, dv, eta, alive
+    most, fives = W.cols // COLUMNS * COLUMNS, W.cols // 5 * 5
+    for k in range(0, most, COLUMNS):
         _columns(k, COLUMNS, 2, args)
-    if fives > tens:
-        _columns(tens, 5, TILE, args)
+    if fives > most:
+        _columns(most, 5, TILE if WIDE else 2, args)
     for k in range(fives, W.cols - 1, 2):
         _columns(k, 2, TILE, args)
     if (W.cols - fives) % 2:
@@ -137,28 +145,28 @@ def _sums(D, W, X, r, gates, rx, descends, v, dv, eta, alive):
 
 @inline
 def _room(room, W):
-    """D, dv and rx as matrices."""
-    return own(room.D, 0, W.rows, W.cols), own(room.dv, 0, W.rows, 1), own(room.rx, 0, SPAN, COLUMNS)
+    """D and dv as matrices."""
+    return own(room.D, 0, W.rows, W.cols), own(room.dv, 0, W.rows, 1)
 
 
 @inline
 def drifts(D, W, X, r, gates, room):
     """D_a of every neuron."""
-    _, dv, rx = _room(room, W)
-    _sums(D, W, X, r, gates, rx, False, dv, dv, room.D.dtype.type(0), 0)
+    _, dv = _room(room, W)
+    _sums(D, W, X, r, gates, False, dv, dv, room.D.dtype.type(0), 0)
 
 
 @inline
 def backward(W, v, X, r, gates, room, eta, alive):
     """One step of descent of the networks that are alive."""
-    D, dv, rx = _room(room, W)
+    D, dv = _room(room, W)
     for i in range(0, W.rows, TILE):
         store(dv, i, 0, zeros(dv, TILE, 1))
-    _sums(D, W, X, r, gates, rx, True, v, dv, eta, alive)
+    _sums(D, W, X, r, gates, True, v, dv, eta, alive)
     still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
-        store(v, i, 0, where(still, fma(eta, load(dv, i, 0, TILE, 1), out), out))
+        store(v, i, 0, fma(eta, where(still, load(dv, i, 0, TILE, 1), -0.0), out))
 
 
 @inline
@@ -167,7 +175,7 @@ def backward_with_memory(W, v, U, u, X, r, gates, room, eta, decay, momentum, al
 
     In two passes, the drifts first: a step costs little more, and there is far less to compile.
     """
-    D, _, _ = _room(room, W)
+    D, _ = _room(room, W)
     drifts(D, W, X, r, gates, room)
     keep, still = 0 - eta * decay, lanes_on(W, alive)
     for i in range(0, W.rows, TILE):

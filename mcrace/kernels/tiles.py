@@ -7,7 +7,8 @@ with `rows`, `cols` and a free transpose `T`, of one of two kinds, where `start`
     shared(array, start, rows, cols)   an entry is one number for all networks
 
 Nothing here knows of layers.  No operation mixes lanes unless it says so, so no network can notice its neighbours.
-This is the only module that builds LLVM code; vectors are 64 bytes, and LLVM splits them where registers are smaller.
+This is the only module that builds LLVM code.  Vectors are as long as a register (`long_own` and `long_shared`: of 64 bytes,
+which LLVM splits where registers are smaller).
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
 
 from mcrace.compiled import INNER
+from mcrace.kernels.registers import LONG, VECTOR, WIDE
 
-BYTES = 64
 BIT, INT = types.boolean, ir.IntType(32)
-SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir.IntType(1),
+SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir.IntType(1), types.int8: ir.IntType(8),
           types.uint8: ir.IntType(8), types.uint16: ir.IntType(16), types.int32: INT, types.int64: ir.IntType(64)}
-WHOLE = {16: types.int32, 8: types.int64}  # integers as wide as the numbers, by lanes
+GATED = {types.uint16: 16, types.uint8: 8, types.int8: 4}  # lanes of which an integer has a bit each, by its type
 
 inline = njit(error_model="numpy", boundscheck=False, forceinline=True, **INNER)
 
@@ -81,9 +82,11 @@ def entries(context, builder, typ, value, like):
 def build(builder, tile, entry):
     """The tile whose entries are entry(row, col)."""
     value = ir.Constant(ir.ArrayType(tile.vector, tile.rows * tile.cols), ir.Undefined)
-    for r in range(tile.rows):
-        for c in range(tile.cols):
-            value = builder.insert_value(value, entry(r, c), r * tile.cols + c)
+    places = [(r, c) for r in range(tile.rows) for c in range(tile.cols)]
+    if tile.cols > tile.rows:  # along the longer side, so that few entries of what is broadcast are held at once
+        places.sort(key=lambda place: place[1])
+    for r, c in places:
+        value = builder.insert_value(value, entry(r, c), r * tile.cols + c)
     return value
 
 
@@ -212,13 +215,29 @@ _attribute(Tile, "bits", lambda tile: types.literal(tile.dtype.bitwidth), lambda
 # ------------------------------------------------------------------------------------------------- lanes as bits
 
 
+def lanes_of(builder, bits, matrix):
+    """A vector of truths, one a lane of the matrix, from the bits of an integer."""
+    if WIDE:
+        return builder.bitcast(bits, ir.VectorType(SCALAR[BIT], matrix.lanes))
+    # Without mask registers a truth is as wide as a number, and LLVM's own way there is by bytes.
+    whole = ir.VectorType(ir.IntType(matrix.vector * 8 // matrix.lanes), matrix.lanes)
+    each = ir.Constant(whole, [1 << lane for lane in range(matrix.lanes)])
+    spread = splat(builder, bits, ir.VectorType(bits.type, matrix.vector * 8 // bits.type.width))
+    return builder.icmp_unsigned("!=", builder.and_(builder.bitcast(spread, whole), each), constant(whole, 0))
+
+
+def bits_of(builder, truths, integer):
+    """An integer from a vector of truths, lane 0 its lowest bit."""
+    packed = builder.bitcast(truths, ir.IntType(truths.type.count))
+    return packed if packed.type == integer else builder.zext(packed, integer)
+
+
 @intrinsic
 def lane_bits(context, tile):
     """The bits of a 1x1 tile of truths as one integer, lane 0 the lowest."""
 
     def codegen(context, builder, sig, values):
-        packed = builder.bitcast(builder.extract_value(values[0], 0), ir.IntType(tile.lanes))
-        return builder.zext(packed, ir.IntType(64))
+        return bits_of(builder, builder.extract_value(values[0], 0), ir.IntType(64))
 
     return types.int64(tile), codegen
 
@@ -229,7 +248,8 @@ def lanes_on(context, matrix, bits):
     out = Tile(BIT, matrix.lanes, 1, 1)
 
     def codegen(context, builder, sig, values):
-        vector = builder.bitcast(builder.trunc(values[1], ir.IntType(out.lanes)), out.vector)
+        bits = ir.IntType(matrix.lanes if WIDE else max(8, matrix.lanes))
+        vector = lanes_of(builder, builder.trunc(values[1], bits), matrix)
         return build(builder, out, lambda r, c: vector)
 
     return out(matrix, types.int64), codegen
@@ -245,13 +265,12 @@ class Matrix(types.Type):
     `own` entries are vectors (or a gate bit a lane), `shared` ones are numbers.
     """
 
-    def __init__(self, dtype, own, flipped=False):
-        self.dtype, self.own, self.flipped = dtype, own, flipped
-        bits = dtype.bitwidth
-        self.gates = dtype in (types.uint8, types.uint16)
-        self.lanes = bits if self.gates else BYTES * 8 // bits
-        self.step = bits // 8 * (self.lanes if own and not self.gates else 1)
-        super().__init__(f"Matrix({dtype}, own={own}, flipped={flipped})")
+    def __init__(self, dtype, own, vector, flipped=False):
+        self.dtype, self.own, self.vector, self.flipped = dtype, own, vector, flipped
+        self.gates = dtype in GATED
+        self.lanes = GATED[dtype] if self.gates else vector * 8 // dtype.bitwidth
+        self.step = dtype.bitwidth // 8 * (self.lanes if own and not self.gates else 1)
+        super().__init__(f"Matrix({dtype}, own={own}, {vector} bytes, flipped={flipped})")
 
     def tile(self, *sizes):
         rows, cols = (s.literal_value for s in sizes)
@@ -259,7 +278,7 @@ class Matrix(types.Type):
 
     @property
     def transposed(self):
-        return Matrix(self.dtype, self.own, not self.flipped)
+        return Matrix(self.dtype, self.own, self.vector, not self.flipped)
 
 
 @register_model(Matrix)
@@ -273,10 +292,10 @@ for _name in "rows", "cols":
     make_attribute_wrapper(Matrix, _name, _name)
 
 
-def _viewer(is_own):
+def _viewer(is_own, vector):
     @intrinsic
     def view(context, array, start, rows, cols):
-        matrix = Matrix(array.dtype, is_own)
+        matrix = Matrix(array.dtype, is_own, vector)
 
         def codegen(context, builder, sig, values):
             out = cgutils.create_struct_proxy(matrix)(context, builder)
@@ -291,7 +310,8 @@ def _viewer(is_own):
     return view
 
 
-own, shared = _viewer(True), _viewer(False)
+own, shared = _viewer(True, VECTOR), _viewer(False, VECTOR)
+long_own, long_shared = _viewer(True, LONG), _viewer(False, LONG)
 
 
 def _transpose(context, builder, matrix, value):
@@ -302,6 +322,7 @@ def _transpose(context, builder, matrix, value):
 
 
 _attribute(Matrix, "T", lambda matrix: matrix.transposed, _transpose)
+_attribute(Matrix, "is_own", lambda matrix: types.literal(int(matrix.own)), lambda context, *_: context.get_dummy_value())
 
 
 def addresses(context, builder, matrix, values):
@@ -351,7 +372,7 @@ def load(context, matrix, i, j, rows, cols):
             value = builder.load(builder.bitcast(at(r, c), memory.as_pointer()))
             value.align = matrix.dtype.bitwidth // 8
             if matrix.gates:
-                return builder.bitcast(value, tile.vector)
+                return lanes_of(builder, value, matrix)
             return value if matrix.own else splat(builder, value, tile.vector)
 
         return build(builder, tile, entry)
@@ -369,7 +390,10 @@ def store(context, matrix, i, j, tile):
         for r in range(tile.rows):
             for c in range(tile.cols):
                 entry = get(r, c)
-                value = builder.bitcast(entry, memory) if matrix.own else builder.extract_element(entry, INT(0))
+                if matrix.gates:
+                    value = bits_of(builder, entry, memory)
+                else:
+                    value = entry if matrix.own else builder.extract_element(entry, INT(0))
                 builder.store(value, builder.bitcast(at(r, c), memory.as_pointer())).align = matrix.dtype.bitwidth // 8
         return context.get_dummy_value()
 
@@ -403,6 +427,35 @@ def sweep(body, count, carry, args):
     if left == 1:
         carry = body(count - 1, 1, carry, args)
     return carry
+
+
+@inline
+def _fours(body, count, args):
+    for k in range(0, count, 4):
+        body(k, 4, args)
+
+
+@inline
+def _sixes(body, count, args):
+    sixes = count - 4 * ((6 - count % 6) // 2 % 3)
+    for k in range(0, sixes, 6):
+        body(k, 6, args)
+    for k in range(sixes, count, 4):
+        body(k, 4, args)
+
+
+@inline
+def _threes(body, count, args):
+    threes = count - 2 * ((3 - count % 3) % 3)
+    for k in range(0, threes, 3):
+        body(k, 3, args)
+    for k in range(threes, count, 2):
+        body(k, 2, args)
+
+
+# body(start, size, args) over 0..count, a multiple of four, in sizes of which tiles with four rows fit the registers: as
+# many as there can be, or (`in_fours`) with room for what is done to a tile beside its sums
+in_most, in_fours = (_sixes, _fours) if WIDE else (_threes, _threes)
 
 
 @inline
