@@ -159,12 +159,13 @@ def test_every_library_has_a_row(numpy_alone, monkeypatch):
     assert table(rows).count("\n") == 9
 
 
-@pytest.mark.parametrize("dtype, lanes", [("float32", 16), ("float64", 8)])
-def test_the_peak_is_of_multiply_adds_that_are_done(dtype, lanes):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_peak_is_of_multiply_adds_that_are_done(dtype):
     peak = Peak(dtype)
     peak.x[:] = 1
     peak.run(2)
-    assert (peak.x[:, :4] == 1 + 2 * peak.flops / (2 * 16 * lanes)).all()
+    rows, cols, lanes = peak.x[:, :-2].shape
+    assert (peak.x[:, :-2] == 1 + 2 * peak.flops / (2 * rows * cols * lanes)).all()
 
 
 def test_the_whole_command_is_timed_on_what_racing_asks_for():

@@ -45,6 +45,7 @@ def printed(**environment: str) -> str:
 
 
 @pytest.mark.targets
+@pytest.mark.timeout(1200)  # all kernels are compiled twice, once with tiles that do not fit
 def test_bits_depend_neither_on_the_processor_nor_on_how_much_its_registers_hold(tmp_path):
     here, wide = printed(), not registers.WIDE
     other = {"WIDE": str(wide), "VECTOR": "64" if wide else "32", "NUMBA_CACHE_DIR": str(tmp_path)}

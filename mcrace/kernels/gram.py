@@ -20,7 +20,7 @@ from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.lookup import FIELD, GROUP, ROWS, across, look
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.registers import LONG
+from mcrace.kernels.registers import LONG, WIDE
 from mcrace.kernels.tiles import (
     add_product,
     dot,
@@ -40,7 +40,7 @@ from mcrace.kernels.tiles import long_shared as shared
 COLUMNS, LAST = 2, 3  # vectors of samples in a block: one alone would take half as long again
 SPAN = 5  # pairs of tables, 20 kB in two columns: the nearest cache, of 48, holds the sums of 100 neurons beside them
 DEEP = 256  # terms of a long sum that are taken at once
-TALL = 8  # neurons in a tile of three columns, whose sums fill the registers
+FEW, TALL = (TILE, 8) if WIDE else (2, 2)  # neurons in a tile of three columns, and in one of which nothing is held but sums
 HELD = 16  # steps whose gates, residuals and rates are held for C
 RENEW = 64
 
@@ -65,13 +65,16 @@ def _block(A, start, rows, j, J):
 def _outputs(j, J, args):
     H, at, neurons, v, f, gates = args
     h_of = _block(H, at, neurons, j, J)
-    z = zeros(f, TILE, J)
-    for a in range(0, neurons, TILE):
-        h = load(h_of, a, 0, TILE, J)
-        on = gate(h)
-        store(gates, a, j, on)
-        z = where(on, fma(load(v, a, 0, TILE, 1), h, z), z)
-    store(f, 0, j, dot(z, 1, zeros(f, 1, J)))
+    total = zeros(f, 1, J)
+    for first in range(0, TILE, FEW):  # every fourth neuron is summed apart
+        z = zeros(f, FEW, J)
+        for a in range(first, neurons, TILE):
+            h = load(h_of, a, 0, FEW, J)
+            on = gate(h)
+            store(gates, a, j, on)
+            z = where(on, fma(load(v, a, 0, FEW, 1), h, z), z)
+        total = dot(z, 1, total)
+    store(f, 0, j, total)
 
 
 @inline
@@ -119,9 +122,9 @@ def _tabulate(T, r, K, first, few, J):
 def _descend(a, j, J, u, args):
     """Descend H of a tile of neurons at samples j:j+J, by the sums u of r K over gates, and add to the slope of v."""
     H, rates, dv, r, on = args
-    h, slope = load(H, a, 0, TILE, J), where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
-    store(dv, a, 0, dot(slope, h, load(dv, a, 0, TILE, 1)))
-    store(H, a, 0, fma(load(rates, a, 0, TILE, 1), u, h))
+    h, slope = load(H, a, 0, FEW, J), where(load(on, a, j, FEW, J), load(r, 0, j, 1, J), 0)
+    store(dv, a, 0, dot(slope, h, load(dv, a, 0, FEW, 1)))
+    store(H, a, 0, fma(load(rates, a, 0, FEW, 1), u, h))
 
 
 @inline
@@ -141,8 +144,8 @@ def _columns(j, J, args):
     for p in range(passes):
         first, after = pairs * p // passes, pairs * (p + 1) // passes
         _tabulate(table, each, k, 2 * first, 2 * (after - first), J)
-        for a in range(0, neurons, TILE):
-            u = load(sums, a, 0, TILE, J) if p else zeros(sums, TILE, J)
+        for a in range(0, neurons, FEW):
+            u = load(sums, a, 0, FEW, J) if p else zeros(sums, FEW, J)
             u = sweep(_look, after - first, u, (table, places, a, first))
             if p + 1 < passes:
                 store(sums, a, 0, u)
@@ -154,12 +157,12 @@ def _columns(j, J, args):
 def _take_block(j, J, args):
     C, at, neurons, wide, f, gates, rates, first, last = args
     c_of = _block(C, at, neurons, j, J)
-    for a in range(0, neurons, TILE):
-        c = load(c_of, a, 0, TILE, J)
+    for a in range(0, neurons, FEW):
+        c = load(c_of, a, 0, FEW, J)
         for s in range(first, last):
             on, r = own(gates, s * wide * neurons, wide, neurons).T, own(f, s * wide, 1, wide)
-            slope = where(load(on, a, j, TILE, J), load(r, 0, j, 1, J), 0)
-            c = fma(load(shared(rates, s * neurons, neurons, 1), a, 0, TILE, 1), slope, c)
+            slope = where(load(on, a, j, FEW, J), load(r, 0, j, 1, J), 0)
+            c = fma(load(shared(rates, s * neurons, neurons, 1), a, 0, FEW, 1), slope, c)
         store(c_of, a, 0, c)
 
 
@@ -173,8 +176,8 @@ def _take(C, i, f, gates, rates, first, last):
 @inline
 def _add_columns(j, J, carry, args):
     A, P, Q = args
-    for a in range(0, A.rows, TILE):
-        add_product(A, P, a, TILE, Q, j, J)
+    for a in range(0, A.rows, FEW):
+        add_product(A, P, a, FEW, Q, j, J)
     return carry
 
 
@@ -230,8 +233,8 @@ def _renew_block(j, J, args):
         c, few = _terms(n, wide, C, at, neurons, k)
         for a in range(0, tall, TALL):
             add_product(h, c, a, TALL, few, 0, J)
-        for a in range(tall, neurons, TILE):
-            add_product(h, c, a, TILE, few, 0, J)
+        for a in range(tall, neurons, FEW):
+            add_product(h, c, a, FEW, few, 0, J)
 
 
 @compiled

@@ -43,7 +43,7 @@ from mcrace.kernels.layers import (
 )
 from mcrace.kernels.marks import note
 from mcrace.kernels.normalisation import centre
-from mcrace.kernels.one_layer import TILE, samples_of
+from mcrace.kernels.one_layer import NO_MOVE, TILE, samples_of
 from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, part, shared, store, where, zeros
 
 
@@ -256,18 +256,19 @@ def _descend(P, U, G, g, plan, eta, method, alive):
     size = plan.size
     weights, slope = own(P, g * size, size, 1), own(G, 0, size, 1)
     still = lanes_on(weights, alive)
+    kept = where(still, zeros(weights, 1, 1) + method.momentum, 1)
     for kind in range(len(plan.moving)):
         decay = method.decay if kind == 0 else 0 * method.decay
         for p in range(plan.moving[kind, 0], plan.moving[kind, 1], TILE):
             w, d = load(weights, p, 0, TILE, 1), load(slope, p, 0, TILE, 1)
             if method.plain:
-                store(weights, p, 0, where(still, fma(eta, d, w), w))
+                store(weights, p, 0, fma(eta, where(still, d, NO_MOVE), w))
             else:
                 ball = own(U, g * size, size, 1)
-                u = load(ball, p, 0, TILE, 1)
-                velocity = fma(method.momentum, u, fma(eta, d, (0 - eta * decay) * w))
-                store(ball, p, 0, where(still, velocity, u))
-                store(weights, p, 0, where(still, w + velocity, w))
+                push = where(still, fma(eta, d, (0 - eta * decay) * w), NO_MOVE)
+                velocity = fma(kept, load(ball, p, 0, TILE, 1), push)
+                store(ball, p, 0, velocity)
+                store(weights, p, 0, w + where(still, velocity, NO_MOVE))
     if plan.trained_rates:
         for l in range(plan.layers):
             rate = load(weights, plan.rates + l, 0, 1, 1)

@@ -37,6 +37,7 @@ from mcrace.kernels.tiles import (
 TILE = 4  # neurons and samples in a tile
 COLUMNS = 10 if WIDE else 5  # inputs of a sum over samples that are taken at once, for two neurons
 SPAN, OWN_SPAN = 256, 40 if WIDE else 100  # samples of it that the nearest cache holds, shared ones and own ones
+NO_MOVE = -0.0  # not even of a zero's sign: weights of networks that have stopped need no masked store, often a slow one
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 
@@ -120,8 +121,7 @@ def _columns(k, K, R, args):
                 u = fma(where(load(gates, i, n, R, 1), load(r, 0, n, 1, 1), 0), load(X, n, k, 1, K), u)
             if descends and after == r.cols:
                 w, still = load(W, i, k, R, K), lanes_on(W, alive)
-                # Nothing moves by -0, so that W is stored as it is found: some processors are slow to store by a mask.
-                rate, move = where(still, eta * load(v, i, 0, R, 1), 0), where(still, u, -0.0)
+                rate, move = where(still, eta * load(v, i, 0, R, 1), 0), where(still, u, NO_MOVE)
                 store(W, i, k, fma(rate, move, w))
                 store(dv, i, 0, dot(w, u, load(dv, i, 0, R, 1)))
             else:
@@ -166,7 +166,7 @@ def backward(W, v, X, r, gates, room, eta, alive):
     still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
-        store(v, i, 0, fma(eta, where(still, load(dv, i, 0, TILE, 1), -0.0), out))
+        store(v, i, 0, fma(eta, where(still, load(dv, i, 0, TILE, 1), NO_MOVE), out))
 
 
 @inline
@@ -178,17 +178,18 @@ def backward_with_memory(W, v, U, u, X, r, gates, room, eta, decay, momentum, al
     D, _ = _room(room, W)
     drifts(D, W, X, r, gates, room)
     keep, still = 0 - eta * decay, lanes_on(W, alive)
+    kept = where(still, zeros(W, 1, 1) + momentum, 1)
     for i in range(0, W.rows, TILE):
         out, speed, dv = load(v, i, 0, TILE, 1), load(u, i, 0, TILE, 1), zeros(v, TILE, 1)
         for k in range(W.cols):
             d, w, ball = load(D, i, k, TILE, 1), load(W, i, k, TILE, 1), load(U, i, k, TILE, 1)
-            velocity = fma(momentum, ball, fma(eta * out, d, keep * w))
+            velocity = fma(kept, ball, where(still, fma(eta * out, d, keep * w), NO_MOVE))
             dv = fma(w, d, dv)
-            store(U, i, k, where(still, velocity, ball))
-            store(W, i, k, where(still, w + velocity, w))
-        velocity = fma(momentum, speed, fma(eta, dv, keep * out))
-        store(u, i, 0, where(still, velocity, speed))
-        store(v, i, 0, where(still, out + velocity, out))
+            store(U, i, k, velocity)
+            store(W, i, k, w + where(still, velocity, NO_MOVE))
+        velocity = fma(kept, speed, where(still, fma(eta, dv, keep * out), NO_MOVE))
+        store(u, i, 0, velocity)
+        store(v, i, 0, out + where(still, velocity, NO_MOVE))
 
 
 @inline

@@ -413,8 +413,7 @@ def zeros(context, matrix, rows, cols):
 
 
 @inline
-def sweep(body, count, carry, args):
-    """carry = body(start, size, carry, args) over 0..count in literal sizes: fives, then what is left."""
+def _by_five(body, count, carry, args):
     for k in range(0, count - 4, 5):
         carry = body(k, 5, carry, args)
     left = count % 5
@@ -427,6 +426,22 @@ def sweep(body, count, carry, args):
     if left == 1:
         carry = body(count - 1, 1, carry, args)
     return carry
+
+
+@inline
+def _by_three(body, count, carry, args):
+    for k in range(0, count - 2, 3):
+        carry = body(k, 3, carry, args)
+    left = count % 3
+    if left == 2:
+        carry = body(count - 2, 2, carry, args)
+    if left == 1:
+        carry = body(count - 1, 1, carry, args)
+    return carry
+
+
+# carry = body(start, size, carry, args) over 0..count in literal sizes, of which tiles with four rows fit the registers
+sweep = _by_five if WIDE else _by_three
 
 
 @inline
