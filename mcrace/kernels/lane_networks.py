@@ -6,7 +6,7 @@ import numpy as np
 
 from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import LOSSES, TILE, Method, Room, gradients, train, train_on_batches
+from mcrace.kernels.one_layer import LOSSES, OWN_SPAN, TILE, Method, Room, gradients, train, train_on_batches
 
 
 class OneLayerNetworks(InLanes):
@@ -102,7 +102,7 @@ class OneLayerNetworks(InLanes):
 def room_of(rows: int, inputs: int, dtype: np.dtype) -> Room:
     """Room for a step of networks of so many neurons, padded."""
     L = lane_count(dtype)
-    return Room(*(aligned((*size, L), dtype) for size in ((rows, inputs), (rows,))))
+    return Room(*(aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (TILE, OWN_SPAN))))
 
 
 class Samples:

@@ -21,6 +21,7 @@ from mcrace.kernels.tiles import (
     fma,
     gate,
     in_fours,
+    in_most,
     inline,
     lane_bits,
     lanes_on,
@@ -35,8 +36,7 @@ from mcrace.kernels.tiles import (
 )
 
 TILE = 4  # neurons and samples in a tile
-COLUMNS = 10 if WIDE else 5  # inputs of a sum over samples that are taken at once, for two neurons
-SPAN, OWN_SPAN = 256, 40 if WIDE else 100  # samples of it that the nearest cache holds, shared ones and own ones
+SPAN, OWN_SPAN = 256, 40 if WIDE else 100  # samples, shared or own, of a sum that the nearest cache holds for all neurons
 NO_MOVE = -0.0  # not even of a zero's sign: weights of networks that have stopped need no masked store, often a slow one
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
@@ -106,63 +106,100 @@ class Room(NamedTuple):
 
     D: np.ndarray  # drifts [neuron, input, lane], for no step from one to the next
     dv: np.ndarray  # slopes of v [neuron, lane]
+    gated: np.ndarray  # residuals of some samples where the neurons of a tile are on, else 0 [neuron, sample, lane]
 
 
 @inline
-def _columns(k, K, R, args):
-    """D[:, k:k+K], the sums over samples of gate * r * x, R neurons at a time; descend W by it, if asked, and note w.D."""
-    D, W, X, r, gates, descends, v, dv, eta, alive = args
-    span = OWN_SPAN if X.is_own else SPAN
+def _settle(i, R, k, K, u, whole, target):
+    """Store the sums u at D[i:i+R, k:k+K]; or, if asked and they are whole, descend W by them, and note w.D."""
+    D, W, descends, v, dv, eta, alive = target
+    if descends and whole:
+        w, still = load(W, i, k, R, K), lanes_on(W, alive)
+        rate, move = where(still, eta * load(v, i, 0, R, 1), 0), where(still, u, NO_MOVE)
+        store(W, i, k, fma(rate, move, w))
+        store(dv, i, 0, dot(w, u, load(dv, i, 0, R, 1)))
+    else:
+        store(D, i, k, u)
+
+
+@inline
+def _columns(k, K, R, X, r, gates, target):
+    """D[:, k:k+K], the sums over samples of gate * r * x, R neurons at a time."""
+    D, W, span = target[0], target[1], OWN_SPAN if X.is_own else SPAN
     for first in range(0, r.cols, span):
         after = min(first + span, r.cols)
         for i in range(0, W.rows, R):
             u = load(D, i, k, R, K) if first else zeros(W, R, K)
             for n in range(first, after):
                 u = fma(where(load(gates, i, n, R, 1), load(r, 0, n, 1, 1), 0), load(X, n, k, 1, K), u)
-            if descends and after == r.cols:
-                w, still = load(W, i, k, R, K), lanes_on(W, alive)
-                rate, move = where(still, eta * load(v, i, 0, R, 1), 0), where(still, u, NO_MOVE)
-                store(W, i, k, fma(rate, move, w))
-                store(dv, i, 0, dot(w, u, load(dv, i, 0, R, 1)))
-            else:
-                store(D, i, k, u)
+            _settle(i, R, k, K, u, after == r.cols, target)
 
 
-@inner
-def _sums(D, W, X, r, gates, descends, v, dv, eta, alive):
-    """All columns of D, and what else `_columns` says, so many at a time that each gate is loaded for five, if it can."""
-    args = D, W, X, r, gates, descends, v, dv, eta, alive
-    most, fives = W.cols // COLUMNS * COLUMNS, W.cols // 5 * 5
-    for k in range(0, most, COLUMNS):
-        _columns(k, COLUMNS, 2, args)
-    if fives > most:
-        _columns(most, 5, TILE if WIDE else 2, args)
-    for k in range(fives, W.cols - 1, 2):
-        _columns(k, 2, TILE, args)
-    if (W.cols - fives) % 2:
-        _columns(W.cols - 1, 1, TILE, args)
+@inline
+def _pairs(start, X, r, gates, target):
+    """The columns of D from `start` on, two at a time."""
+    for k in range(start, X.cols - 1, 2):
+        _columns(k, 2, TILE, X, r, gates, target)
+    if (X.cols - start) % 2:
+        _columns(X.cols - 1, 1, TILE, X, r, gates, target)
+
+
+def _sums_by_masks(X, r, gates, gated, target):
+    tens, fives = X.cols // 10 * 10, X.cols // 5 * 5
+    for k in range(0, tens, 10):
+        _columns(k, 10, 2, X, r, gates, target)
+    if fives > tens:
+        _columns(tens, 5, TILE, X, r, gates, target)
+    _pairs(fives, X, r, gates, target)
+
+
+@inline
+def _gated_columns(k, K, args):
+    i, first, after, X, r, gated, target = args
+    D, W = target[:2]
+    u = load(D, i, k, TILE, K) if first else zeros(W, TILE, K)
+    for n in range(first, after):
+        u = fma(load(gated, 0, n - first, TILE, 1), load(X, n, k, 1, K), u)
+    _settle(i, TILE, k, K, u, after == r.cols, target)
+
+
+def _sums_by_products(X, r, gates, gated, target):
+    if X.cols < 5:
+        _pairs(0, X, r, gates, target)
+        return
+    for first in range(0, r.cols, OWN_SPAN):
+        after = min(first + OWN_SPAN, r.cols)
+        for i in range(0, target[1].rows, TILE):
+            for n in range(first, after):
+                store(gated, 0, n - first, where(load(gates, i, n, TILE, 1), load(r, 0, n, 1, 1), 0))
+            in_most(_gated_columns, X.cols, (i, first, after, X, r, gated, target))
+
+
+# All of D, and what else `_settle` says.  With mask registers a gate costs next to nothing, and so many inputs are taken at
+# once that their sums fill the registers; without them residuals are gated once for all inputs, where these are not few.
+_sums = inner(_sums_by_masks if WIDE else _sums_by_products)
 
 
 @inline
 def _room(room, W):
-    """D and dv as matrices."""
-    return own(room.D, 0, W.rows, W.cols), own(room.dv, 0, W.rows, 1)
+    """D, dv and gated as matrices."""
+    return own(room.D, 0, W.rows, W.cols), own(room.dv, 0, W.rows, 1), own(room.gated, 0, TILE, OWN_SPAN)
 
 
 @inline
 def drifts(D, W, X, r, gates, room):
     """D_a of every neuron."""
-    _, dv = _room(room, W)
-    _sums(D, W, X, r, gates, False, dv, dv, room.D.dtype.type(0), 0)
+    _, dv, gated = _room(room, W)
+    _sums(X, r, gates, gated, (D, W, False, dv, dv, room.D.dtype.type(0), 0))
 
 
 @inline
 def backward(W, v, X, r, gates, room, eta, alive):
     """One step of descent of the networks that are alive."""
-    D, dv = _room(room, W)
+    D, dv, gated = _room(room, W)
     for i in range(0, W.rows, TILE):
         store(dv, i, 0, zeros(dv, TILE, 1))
-    _sums(D, W, X, r, gates, True, v, dv, eta, alive)
+    _sums(X, r, gates, gated, (D, W, True, v, dv, eta, alive))
     still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
@@ -175,7 +212,7 @@ def backward_with_memory(W, v, U, u, X, r, gates, room, eta, decay, momentum, al
 
     In two passes, the drifts first: a step costs little more, and there is far less to compile.
     """
-    D, _ = _room(room, W)
+    D, _, _ = _room(room, W)
     drifts(D, W, X, r, gates, room)
     keep, still = 0 - eta * decay, lanes_on(W, alive)
     kept = where(still, zeros(W, 1, 1) + momentum, 1)
