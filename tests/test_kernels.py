@@ -458,6 +458,24 @@ def test_a_network_that_stops_moves_no_more_and_changes_no_other(kernel, dtype):
         assert all(np.array_equal(a[stopped], b[stopped]) for a, b in zip(networks.weights(), found))
 
 
+@BOTH
+@WITH_MEMORY
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("d", [3, 6])
+def test_a_network_that_has_stopped_keeps_the_signs_of_zeros_and_what_is_not_finite(kernel, dtype, momentum, d):
+    W, v, X, y = problem(np.random.default_rng(3), 3, 9, 5, d)
+    W[1, 0], W[1, 1, 0], W[1, 2, 0], v[1, 3], v[1, 4] = -0.0, np.inf, np.nan, -0.0, -np.inf
+    at = np.array([[NEVER], [0], [NEVER]])
+    marks = MarkTable(np.full((3, 1), -1.0), at, np.array([False]), 0)
+    networks = build(kernel, W, v, X, y, "mse", dtype, marks, decay=momentum / 10, momentum=momentum)
+    networks.advance(0, ETAS)
+    assert networks.alive.tolist() == [True, False, True]
+    for found, given in zip(networks.weights(), (W, v)):
+        assert np.array_equal(found[1], given[1], equal_nan=True)
+        assert np.array_equal(np.signbit(found[1]), np.signbit(given[1]))
+        assert not np.array_equal(found[0], given[0])
+
+
 @pytest.mark.parametrize("kernel", ["lanes", "gram"])
 def test_a_retired_network_moves_no_more_and_meets_no_mark(kernel):
     n = 18
