@@ -183,16 +183,17 @@ def measured(*arguments: object) -> tuple[str, float, float]:
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_ten_thousand_shards(filled, tmp_path_factory, monkeypatch):
-    """A million networks: the status takes less than two seconds with the start of Python, a merge less than a minute."""
+    """A million networks: the status takes no longer than the start of the command line, a merge less than a minute."""
     shards = 10_000
     _, where = filled(shards)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("translated")))
-    measured("--version")
+    measured("--version")  # translates the modules
+    _, start, _ = measured("--version")
     said, seconds, small = measured("status", where, "--json")
     assert json.loads(said)[0]["done"] == 10**6
     _, merging_seconds, large = measured("merge", where)
-    print(f"status {seconds:.2f} s; merge {merging_seconds:.1f} s, {large - small:.0f} MB more")
+    print(f"start {start:.2f} s, status {seconds:.2f} s; merge {merging_seconds:.1f} s, {large - small:.0f} MB more")
     assert_merged(where / "results.h5", shards)
-    assert seconds < 2
+    assert seconds < 2 * start
     assert merging_seconds < 60
     assert 0 < large - small < 200
