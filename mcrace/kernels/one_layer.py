@@ -21,7 +21,7 @@ from mcrace.kernels.tiles import (
     fma,
     gate,
     in_fours,
-    in_most,
+    in_threes,
     inline,
     lane_bits,
     lanes_on,
@@ -172,7 +172,7 @@ def _sums_by_products(X, r, gates, gated, target):
         for i in range(0, target[1].rows, TILE):
             for n in range(first, after):
                 store(gated, 0, n - first, where(load(gates, i, n, TILE, 1), load(r, 0, n, 1, 1), 0))
-            in_most(_gated_columns, X.cols, (i, first, after, X, r, gated, target))
+            in_threes(_gated_columns, X.cols, (i, first, after, X, r, gated, target))
 
 
 # All of D, and what else `_settle` says.  With mask registers a gate costs next to nothing, and so many inputs are taken at

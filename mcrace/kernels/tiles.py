@@ -460,7 +460,8 @@ def _sixes(body, count, args):
 
 
 @inline
-def _threes(body, count, args):
+def in_threes(body, count, args):
+    """body(start, size, args) over 0..count, at least two, in threes and at most two twos."""
     threes = count - 2 * ((3 - count % 3) % 3)
     for k in range(0, threes, 3):
         body(k, 3, args)
@@ -470,7 +471,7 @@ def _threes(body, count, args):
 
 # body(start, size, args) over 0..count, a multiple of four, in sizes of which tiles with four rows fit the registers: as
 # many as there can be, or (`in_fours`) with room for what is done to a tile beside its sums
-in_most, in_fours = (_sixes, _fours) if WIDE else (_threes, _threes)
+in_most, in_fours = (_sixes, _fours) if WIDE else (in_threes, in_threes)
 
 
 @inline
