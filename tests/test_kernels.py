@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 
-from mcrace.kernels import NEVER, GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks, Samples
+from mcrace.kernels import NEVER, GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks, Samples, lane_networks
 from mcrace.kernels.gram import HELD, RENEW
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}  # of the largest weight
@@ -109,6 +109,14 @@ def test_large_sizes(kernel, dtype):
     """Several tables and tiles, more samples than a chunk of activations holds, sizes round the padding of 48."""
     for k, (N, m, d) in enumerate([(47, 17, 33), (48, 16, 64), (49, 33, 65), (200, 40, 3), (3, 130, 21), (97, 100, 5)]):
         check(kernel, dtype, 2000 + k, 2, N, m, d, k % 2 == 0, ("mse", "logistic")[k % 2])
+
+
+@BOTH
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_few_inputs(dtype, d):
+    for size in range(1, 10):
+        for k, (N, m) in enumerate(((size, 5), (6, size))):
+            check("lanes", dtype, 4000 + 100 * d + 2 * size + k, 2, N, m, d, size % 2 == 0, ("mse", "logistic")[k])
 
 
 @ALL
@@ -324,6 +332,29 @@ def trained(kernel, dtype, W, v, X, y, marks=None, kind="logistic", **options):
     networks = build(kernel, W, v, X, y, kind, dtype, marks, **options)
     networks.advance(0, ETAS)
     return bits(networks)
+
+
+@BOTH
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_what_is_kept_of_few_inputs_changes_no_bit(dtype, momentum, d, monkeypatch):
+    """Gate bits or activations, in steps of one sort or another, and of weights that are not finite."""
+    for k, (N, m) in enumerate([(7, 6), (8, 3), (30, 9)]):
+        W, v, X, y = problem(np.random.default_rng(40 + k), 18, N, m, d, k == 1)
+        W[2, 0], W[3, 1, 0], W[4, 2, 0], v[5, 0], v[6, 1] = -0.0, np.inf, np.nan, -0.0, -np.inf
+        orders = np.random.default_rng(k).permuted(np.tile(np.arange(N, dtype=np.int32), (18, 10, 1)), axis=2)[:, :, : N // 2]
+        for given in (None, orders):
+            found = []
+            for bound in (lane_networks.FEW_BYTES, 0):
+                monkeypatch.setattr(lane_networks, "FEW_BYTES", bound)
+                networks = build("lanes", W, v, X, y, "mse", dtype, momentum=momentum)
+                assert (networks.on.ndim == 3) == (bound > 0)
+                networks.advance(0, ETAS, orders=given)
+                found.append(bits(networks))
+                monkeypatch.undo()
+            for a, b in zip(*found):
+                assert np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
+            assert not np.array_equal(found[0][0], W)
 
 
 @ALL

@@ -29,6 +29,9 @@ for dtype, loss in (("float32", "logistic"), ("float64", "mse")):
     networks = OneLayerNetworks(W, v, X, y, loss, dtype, MarkTable.none(n), 0.01, 0.5)
     networks.advance(0, np.full(50, 0.1))
     say("one layer " + dtype, *networks.weights())
+    networks = OneLayerNetworks(W[:, :, :2], v, X[:, :2], y, loss, dtype, MarkTable.none(n))
+    networks.advance(0, np.full(50, 0.1))
+    say("few inputs " + dtype, *networks.weights())
     networks = GramNetworks(W, v, X, y, loss, dtype, MarkTable.none(n))
     networks.advance(0, np.full(50, 0.1))
     say("Gram " + dtype, *networks.weights())
@@ -50,5 +53,5 @@ def test_bits_depend_neither_on_the_processor_nor_on_how_much_its_registers_hold
     here, wide = printed(), not registers.WIDE
     other = {"WIDE": str(wide), "VECTOR": "64" if wide else "32", "NUMBA_CACHE_DIR": str(tmp_path)}
     there = printed(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma", **other)
-    assert len(here.splitlines()) == 7
+    assert len(here.splitlines()) == 9
     assert here == there

@@ -6,7 +6,7 @@ import numpy as np
 
 from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import LOSSES, OWN_SPAN, TILE, Method, Room, gradients, train, train_on_batches
+from mcrace.kernels.one_layer import FEW, FEW_BYTES, LOSSES, OWN_SPAN, TILE, Method, Room, gradients, train, train_on_batches
 
 
 class OneLayerNetworks(InLanes):
@@ -45,7 +45,7 @@ class OneLayerNetworks(InLanes):
         self.U, self.u = pack(U[moving], rows, dtype), pack(u[moving, :, None], rows, dtype)
         self.room = room_of(rows, self.inputs, self.dtype)
         self.X, self.y = pack_samples(X, y, room, dtype)
-        self.f, self.gates = aligned((room, lanes), dtype), np.zeros((rows, room), GATES[lanes])
+        self.f, self.on = aligned((room, lanes), dtype), _room_for_gates(rows, room, self.inputs, self.dtype)
         self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))
         self.marks = marks.in_lanes(self.W, self.v, lanes)
 
@@ -61,7 +61,7 @@ class OneLayerNetworks(InLanes):
         orders : int array [network, step, sample], optional
             The minibatches, filled up with -1.
         """
-        arrays = (self.W, self.v, self.U, self.u, self.room, self.X, self.y, self.samples, self.f, self.gates)
+        arrays = (self.W, self.v, self.U, self.u, self.room, self.X, self.y, self.samples, self.f, self.on)
         etas = np.asarray(etas, self.dtype)
         if orders is None:
             train(*arrays, etas, self.method, self.marks, first, look)
@@ -103,6 +103,14 @@ def room_of(rows: int, inputs: int, dtype: np.dtype) -> Room:
     """Room for a step of networks of so many neurons, padded."""
     L = lane_count(dtype)
     return Room(*(aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (TILE, OWN_SPAN))))
+
+
+def _room_for_gates(rows: int, samples: int, inputs: int, dtype: np.dtype) -> np.ndarray:
+    """Where training keeps which neurons are on: bits, or with few inputs z."""
+    lanes = lane_count(dtype)
+    if inputs <= FEW and rows * samples * lanes * dtype.itemsize <= FEW_BYTES:
+        return aligned((rows, samples, lanes), dtype)
+    return np.zeros((rows, samples), GATES[lanes])
 
 
 class Samples:

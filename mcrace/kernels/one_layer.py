@@ -1,8 +1,11 @@
-"""One hidden layer of ReLU neurons, networks in lanes: activations are never stored, only one gate bit a lane.
+"""One hidden layer of ReLU neurons, networks in lanes.
 
 Layouts, with L lanes: W [group, neuron, input, L], v [group, neuron, 1, L]; samples X [sample, input] shared by all
 networks or [group, sample, input, L]; labels y [sample] or [group, sample, L].  Neurons and samples are padded with
 zeros to a multiple of `TILE`; inputs are not padded.  A padded sample switches no neuron on; a padded neuron stays 0.
+
+Of the pass forward one gate bit a lane is kept, [neuron, sample]: no activations.  But with `FEW` inputs bits take longer
+than all else, so there z is kept, [neuron, sample, L], unless it is large; which of the two, kernels know by its type.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from mcrace.kernels.tiles import (
 )
 
 TILE = 4  # neurons and samples in a tile
+FEW, FEW_BYTES = 3, 1 << 20  # inputs, and bytes of z, up to which it is kept
 SPAN, OWN_SPAN = 256, 40 if WIDE else 100  # samples, shared or own, of a sum that the nearest cache holds for all neurons
 NO_MOVE = -0.0  # not even of a zero's sign: weights of networks that have stopped need no masked store, often a slow one
 MSE, LOGISTIC = 0, 1
@@ -71,12 +75,48 @@ def _outputs(n, cols, args):
 
 
 @inline
-def forward(W, v, X, f, gates):
-    """Outputs f [1, sample], and which neurons are on at which samples."""
-    for n in range(0, f.cols, TILE):
-        store(f, 0, n, zeros(f, 1, TILE))
+def _forward_with_bits(W, v, X, f, gates):
     for i in range(0, W.rows, TILE):
         in_fours(_outputs, f.cols, (i, W, v, X, f, gates))
+
+
+@inline
+def _outputs_of_few(K, W, v, X, f, z):
+    for i in range(0, W.rows, 2):
+        w, out = load(W, i, 0, 2, K), load(v, i, 0, 2, 1)
+        for n in range(f.cols):
+            h = dot(w, load(X, n, 0, 1, K), zeros(W, 2, 1))
+            store(z, i, n, h)
+            store(f, 0, n, dot(out, relu(h), load(f, 0, n, 1, 1)))
+
+
+@inline
+def _forward_of_few(W, v, X, f, z):
+    if X.cols == 1:
+        _outputs_of_few(1, W, v, X, f, z)
+    elif X.cols == 2:
+        _outputs_of_few(2, W, v, X, f, z)
+    else:
+        _outputs_of_few(3, W, v, X, f, z)
+
+
+def _add_outputs(W, v, X, f, kept):
+    """Add to f what all neurons put out."""
+
+
+@overload(_add_outputs, inline="always")
+def _add_outputs_by_type(W, v, X, f, kept):
+    if kept.gates:
+        return lambda W, v, X, f, kept: _forward_with_bits(W, v, X, f, kept)
+    return lambda W, v, X, f, kept: _forward_of_few(W, v, X, f, kept)
+
+
+@inline
+def forward(W, v, X, f, kept):
+    """Outputs f [1, sample], and which neurons are on at which samples, as bits or by z."""
+    for n in range(0, f.cols, TILE):
+        store(f, 0, n, zeros(f, 1, TILE))
+    _add_outputs(W, v, X, f, kept)
 
 
 @inline
@@ -175,9 +215,40 @@ def _sums_by_products(X, r, gates, gated, target):
             in_threes(_gated_columns, X.cols, (i, first, after, X, r, gated, target))
 
 
-# All of D, and what else `_settle` says.  With mask registers a gate costs next to nothing, and so many inputs are taken at
-# once that their sums fill the registers; without them residuals are gated once for all inputs, where these are not few.
-_sums = inner(_sums_by_masks if WIDE else _sums_by_products)
+# With mask registers a gate costs next to nothing, and so many inputs are taken at once that their sums fill the registers;
+# without them residuals are gated once for all inputs, where these are not few.
+_sums_with_bits = inner(_sums_by_masks if WIDE else _sums_by_products)
+
+
+@inline
+def _columns_of_few(K, R, X, r, z, target):
+    W = target[1]
+    for i in range(0, W.rows, R):
+        u = zeros(W, R, K)
+        for n in range(r.cols):
+            u = fma(where(gate(load(z, i, n, R, 1)), load(r, 0, n, 1, 1), 0), load(X, n, 0, 1, K), u)
+        _settle(i, R, 0, K, u, True, target)
+
+
+@inner
+def _sums_of_few(X, r, z, target):
+    if X.cols == 1:
+        _columns_of_few(1, TILE, X, r, z, target)
+    elif X.cols == 2:
+        _columns_of_few(2, TILE, X, r, z, target)
+    else:
+        _columns_of_few(3, 2, X, r, z, target)
+
+
+def _sums(X, r, kept, gated, target):
+    """All of D, and what else `_settle` says."""
+
+
+@overload(_sums, inline="always")
+def _sums_by_type(X, r, kept, gated, target):
+    if kept.gates:
+        return lambda X, r, kept, gated, target: _sums_with_bits(X, r, kept, gated, target)
+    return lambda X, r, kept, gated, target: _sums_of_few(X, r, kept, target)
 
 
 @inline
@@ -187,19 +258,19 @@ def _room(room, W):
 
 
 @inline
-def drifts(D, W, X, r, gates, room):
+def drifts(D, W, X, r, kept, room):
     """D_a of every neuron."""
     _, dv, gated = _room(room, W)
-    _sums(X, r, gates, gated, (D, W, False, dv, dv, room.D.dtype.type(0), 0))
+    _sums(X, r, kept, gated, (D, W, False, dv, dv, room.D.dtype.type(0), 0))
 
 
 @inline
-def backward(W, v, X, r, gates, room, eta, alive):
+def backward(W, v, X, r, kept, room, eta, alive):
     """One step of descent of the networks that are alive."""
     D, dv, gated = _room(room, W)
     for i in range(0, W.rows, TILE):
         store(dv, i, 0, zeros(dv, TILE, 1))
-    _sums(X, r, gates, gated, (D, W, True, v, dv, eta, alive))
+    _sums(X, r, kept, gated, (D, W, True, v, dv, eta, alive))
     still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
@@ -207,13 +278,13 @@ def backward(W, v, X, r, gates, room, eta, alive):
 
 
 @inline
-def backward_with_memory(W, v, U, u, X, r, gates, room, eta, decay, momentum, alive):
+def backward_with_memory(W, v, U, u, X, r, kept, room, eta, decay, momentum, alive):
     """One step of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights).
 
     In two passes, the drifts first: a step costs little more, and there is far less to compile.
     """
     D, _, _ = _room(room, W)
-    drifts(D, W, X, r, gates, room)
+    drifts(D, W, X, r, kept, room)
     keep, still = 0 - eta * decay, lanes_on(W, alive)
     kept = where(still, zeros(W, 1, 1) + momentum, 1)
     for i in range(0, W.rows, TILE):
@@ -240,17 +311,17 @@ def _watch(marks, g, step, f, y, share, loss, W, v):
 
 
 @inline
-def _update(w, out, U, u, room, g, X, r, gates, eta, method, alive):
+def _update(w, out, U, u, room, g, X, r, kept, eta, method, alive):
     """One step of a group, by the method."""
     if method.plain:
-        backward(w, out, X, r, gates, room, eta, alive)
+        backward(w, out, X, r, kept, room, eta, alive)
     else:
         ball, speed = own(U, g * w.rows * w.cols, w.rows, w.cols), own(u, g * w.rows, w.rows, 1)
-        backward_with_memory(w, out, ball, speed, X, r, gates, room, eta, method.decay, method.momentum, alive)
+        backward_with_memory(w, out, ball, speed, X, r, kept, room, eta, method.decay, method.momentum, alive)
 
 
 @compiled
-def train(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first, look):
+def train(W, v, U, u, room, X, y, samples, f, kept, etas, method, marks, first, look):
     """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
 
     Parameters
@@ -258,7 +329,7 @@ def train(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first,
     W, v, U, u : weights and their velocities (empty where there is no momentum and no decay); changed in place.
     room : `Room`
     X, y : samples and labels, padded; `samples` of them are real.
-    f, gates : room for outputs [sample, lane] and gates [neuron, sample].
+    f, kept : room for outputs [sample, lane], and for gates [neuron, sample] or z [neuron, sample, lane].
     etas : step sizes, of the dtype of the weights.
     method : `Method`
     marks : `mcrace.kernels.marks.Marks`
@@ -266,7 +337,7 @@ def train(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first,
     """
     groups, m, d, _ = W.shape
     size, share = f.shape[0], 1 / samples
-    outputs, slopes, on = own(f, 0, 1, size), own(f, 0, 1, samples), own(gates, 0, m, size)
+    outputs, slopes, on = own(f, 0, 1, size), own(f, 0, 1, samples), own(kept, 0, m, size)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
         x, target = samples_of(X, g, size, d), samples_of(y, g, 1, size)
@@ -282,7 +353,7 @@ def train(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first,
 
 
 @compiled
-def train_on_batches(W, v, U, u, room, X, y, samples, f, gates, etas, method, marks, first, look, orders,
+def train_on_batches(W, v, U, u, room, X, y, samples, f, kept, etas, method, marks, first, look, orders,
                      all_X, all_y, batch_X, batch_y):
     """As `train`, on minibatches; the marks are tested against the loss of all samples.
 
@@ -295,7 +366,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, gates, etas, method, ma
     """
     groups, m, d, _ = W.shape
     whole, size = f.shape[0], batch_y.shape[0]
-    outputs, on = own(f, 0, 1, whole), own(gates, 0, m, whole)
+    outputs, on = own(f, 0, 1, whole), own(kept, 0, m, whole)
     few, x, target = own(f, 0, 1, size), own(batch_X, 0, size, d), own(batch_y, 0, 1, size)
     for g in range(groups):
         w, out = own(W, g * m * d, m, d), own(v, g * m, m, 1)
@@ -307,9 +378,9 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, gates, etas, method, ma
                 _watch(marks, g, first + t, outputs, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
-                forward(w, out, x, few, own(gates, 0, m, size))
+                forward(w, out, x, few, own(kept, 0, m, size))
                 residuals(few, target, 1 / count, method.loss)
-                _update(w, out, U, u, room, g, x, few, own(gates, 0, m, size), etas[t], method, marks.alive[g])
+                _update(w, out, U, u, room, g, x, few, own(kept, 0, m, size), etas[t], method, marks.alive[g])
 
 
 @compiled
