@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster
 
-from mcrace.observe.clusters import CUT, alignment_between, alignment_of, clusters_of, tree_of
+from mcrace.observe.clusters import CUT, alignment_between, alignment_of, clusters_of, trees_of
 from mcrace.observe.hidden import hidden_layers, stable_ranks, top_direction
 from mcrace.observe.reduction import JOINTLY, outputs_kept, sides_of, stack_of
 from mcrace.stages.layer_tickets import highest, packed
@@ -156,7 +156,7 @@ def test_clusters_ask_for_both_vectors_to_be_alike():
     w_out = np.array([[0, 1.0], [0, 3], [1, 0], [0, 1]])
     usable = np.ones(4, bool)
     a = np.linalg.norm(w_in, axis=1) * np.linalg.norm(w_out, axis=1)
-    trees = tree_of(w_in, w_out, usable), tree_of(w_in, w_out[:, 1] + 1, usable)
+    trees = [trees_of(w_in[None], out[None], usable[None])[0] for out in (w_out, w_out[:, 1] + 1)]
     both, one = clusters_of(trees, np.stack([a, a]), np.stack([usable, usable])).tolist()
     assert both in ([1, 1, 2, 3], [1, 1, 3, 2])
     assert one[:3] == [1, 1, 1]
@@ -170,7 +170,7 @@ def test_clusters_are_those_of_each_network_alone(networks):
     W[:5:4], v[:5:4] = 1, 1  # a cluster each, and the first two trees
     a, usable = np.abs(v) * np.linalg.norm(W, axis=2), rng.uniform(size=v.shape) < 0.7
     usable[1:2], usable[2:3], a[3:4, 3] = False, np.arange(9) == 4, np.nan
-    trees = [tree_of(*network) for network in zip(W, v, usable)]
+    trees = trees_of(W, v, usable)
     found = clusters_of(trees, a, usable)
     assert found.shape == v.shape
     for labels, tree, held, use in zip(found, trees, a, usable):

@@ -11,6 +11,7 @@ from mcrace.compiled import compiled
 from mcrace.observe.products import products_of
 
 CUT = 0.01  # of the dendrogram (THEORY.md, mutual-alignment)
+DISTANCES = 1 << 20  # that are held at once
 
 
 @compiled
@@ -67,12 +68,6 @@ def cosines_between(W: np.ndarray) -> np.ndarray:
     return products_of(unit, unit)
 
 
-def distances(W: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Condensed distances 1 - min(ŵ_a·ŵ_b, v̂_a·v̂_b) of neurons with W [neuron, input] and v [neuron(, output)]."""
-    directions = np.sign(v)[:, None] if v.ndim == 1 else v / np.abs(v).max(axis=1, keepdims=True)
-    return np.maximum(0.0, 1.0 - np.minimum(_pair_cosines(W), _pair_cosines(directions)))
-
-
 @compiled
 def _pair_cosines(rows):
     """Cosines of all pairs of rows, in the order of SciPy's condensed distances; each sum keeps its order."""
@@ -96,19 +91,48 @@ def _pair_cosines(rows):
     return out
 
 
-def tree_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Average linkage of the usable neurons of one network, in their order, as SciPy writes it (THEORY.md, merging).
+@compiled
+def _distances(W, directions, usable, out):
+    for i in range(len(W)):
+        named = np.flatnonzero(usable[i])
+        if len(named) > 1:
+            along, beside = _pair_cosines(W[i][named]), _pair_cosines(directions[i][named])
+            for p in range(len(along)):
+                out[i, p] = max(0.0, 1.0 - min(along[p], beside[p]))
+
+
+def trees_of(W: np.ndarray, v: np.ndarray, usable: np.ndarray) -> list[np.ndarray]:
+    """Average linkage of the usable neurons of each network, in their order, as SciPy writes it (THEORY.md, merging).
+
+    The distance of two neurons is 1 - min(ŵ_a·ŵ_b, v̂_a·v̂_b).
 
     Parameters
     ----------
-    W : array [neuron, input]
-    v : array [neuron] or [neuron, output]
-    usable : bool array [neuron]
+    W : array [network, neuron, input]
+    v : array [network, neuron] or [network, neuron, output]
+    usable : bool array [network, neuron]
         Neurons with a norm; no others have a distance.
+
+    Returns
+    -------
+    list of arrays [neuron - 1, 4]
+        One without rows where no two neurons are usable.
     """
-    if usable.sum() < 2:
-        return np.empty((0, 4))
-    return scipy.cluster.hierarchy.linkage(distances(W[usable], v[usable]), "average")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        directions = np.sign(v)[..., None] if v.ndim == 2 else v / np.abs(v).max(axis=2, keepdims=True)
+    counts = usable.sum(axis=1)
+    pairs, trees = counts * (counts - 1) // 2, []
+    some = max(1, DISTANCES // max(1, int(pairs.max(initial=0))))
+    for start in range(0, len(W), some):
+        these = slice(start, start + some)
+        out = np.empty((len(pairs[these]), pairs[these].max()))
+        _distances(W[these], directions[these], usable[these], out)
+        trees += [_tree(row[:count]) for row, count in zip(out, pairs[these])]
+    return trees
+
+
+def _tree(distances: np.ndarray) -> np.ndarray:
+    return scipy.cluster.hierarchy.linkage(distances, "average") if len(distances) else np.empty((0, 4))
 
 
 def clusters_of(trees: Sequence[np.ndarray], product: np.ndarray, usable: np.ndarray, cut: float = CUT) -> np.ndarray:
@@ -117,7 +141,7 @@ def clusters_of(trees: Sequence[np.ndarray], product: np.ndarray, usable: np.nda
     Parameters
     ----------
     trees : sequence of arrays
-        As from `tree_of`.
+        As from `trees_of`.
     product : array [network, neuron]
         a, by which the clusters of a network are put in order.
     usable : bool array [network, neuron]

@@ -11,7 +11,7 @@ import numpy as np
 from mcrace.kernels.losses import mean_losses_of
 from mcrace.observe.alignment import held_by_fewest
 from mcrace.observe.base import observable
-from mcrace.observe.clusters import alignment_between, clusters_of, tree_of
+from mcrace.observe.clusters import alignment_between, clusters_of, trees_of
 from mcrace.observe.hidden import Hidden, hidden_layers, stable_ranks, stacked
 from mcrace.observe.layered import LayeredSnapshot
 from mcrace.observe.products import products_of
@@ -113,8 +113,7 @@ def _clusters_95(state: LayeredSnapshot) -> np.ndarray:
 def _held_by_fewest(state: LayeredSnapshot, l: int) -> np.ndarray:
     layer = hidden_of(state)[l]
     product, use = layer.norm_product, usable_of(state)[:, l, : layer.w_in.shape[1]]
-    trees = [tree_of(*network) for network in zip(layer.w_in, layer.w_out, use)]
-    return held_by_fewest(clusters_of(trees, product, use), product)
+    return held_by_fewest(clusters_of(trees_of(layer.w_in, layer.w_out, use), product, use), product)
 
 
 @observable("layer_stable_rank", LAYER, networks="layered")

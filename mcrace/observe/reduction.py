@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mcrace.compiled import compiled
-from mcrace.observe.clusters import tree_of
+from mcrace.observe.clusters import trees_of
 from mcrace.observe.hidden import Hidden, top_direction
 
 JOINTLY = -1
@@ -186,7 +186,7 @@ def stack_of(
         chosen[l, : counts[l]] = order
         highest[l, : counts[l]] = order[np.argsort(-layer.norm_product[i][order], kind="stable")]
         side[l, :m] = sides_of(layer.w_in[i], layer.w_out[i])
-        tree = tree_of(layer.w_in[i], layer.w_out[i], use)
+        (tree,) = trees_of(layer.w_in[i : i + 1], layer.w_out[i : i + 1], use[None])
         trees[l, : len(tree)] = tree
     return Stack(first, widths, bias, norms_in, norms_out, w_out, side, counts, chosen, highest, trees)
 

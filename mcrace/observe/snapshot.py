@@ -14,7 +14,7 @@ from mcrace.dynamics import dynamics_of, population_of
 from mcrace.kernels import PopulationSamples, Samples, networks, samples
 from mcrace.kernels.architecture import NORMS
 from mcrace.kernels.losses import losses_of, mean_losses_of, summed
-from mcrace.observe.clusters import clusters_of, tree_of
+from mcrace.observe.clusters import clusters_of, trees_of
 from mcrace.observe.products import products_of
 from mcrace.seeds import SHARED, Stream
 from mcrace.tasks.corruption import CONDITIONS, Condition
@@ -344,8 +344,8 @@ class Snapshot(Moment):
 
     @cached_property
     def trees(self) -> list[np.ndarray]:
-        """The linkage of the usable neurons of each network: see `tree_of`."""
-        return [tree_of(*network) for network in zip(self.W, self.v, self.usable)]
+        """The linkage of the usable neurons of each network: see `trees_of`."""
+        return trees_of(self.W, self.v, self.usable)
 
     @cached_property
     def clusters(self) -> np.ndarray:
