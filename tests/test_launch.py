@@ -301,3 +301,14 @@ def test_cells_take_turns(reference, tmp_path):
     assert order[:4] == ["main seeds 0-15", "lazy seeds 0-15", "main+half-step seeds 0-15", "main seeds 16-31"]
     assert len(order) == 9
     assert not os.path.exists(tmp_path / "new")
+
+
+@pytest.mark.parametrize("own", [None, "65536"])
+def test_workers_keep_their_memory_unless_the_environment_says_otherwise(own, monkeypatch):
+    name = "MALLOC_TRIM_THRESHOLD_"
+    monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv(name, own)
+    with launch.local_cluster(1, lambda: None) as client:
+        (found,) = client.run(os.getenv, name).values()
+    assert found == (own or launch.dask_cluster.MEMORY[name])

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
+# Dask has workers hand all memory back at once, and glibc then asks for it anew with every array of some size, page by page.
+MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 ATTEMPTS = 2  # alone, of a shard whose worker died
 START_SECONDS, STOP_SECONDS = 120, 3
 PATIENCE_SECONDS: float = 600.0  # without any worker
@@ -55,7 +57,7 @@ def local_cluster(workers: int, meanwhile: Callable[[], None]) -> Iterator[Clien
                "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60",
                "--host", "127.0.0.1", "--preload", "mcrace.worker"]
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
-    crew = subprocess.Popen(command, env={**os.environ, **THREADS, **quiet}, stdout=subprocess.DEVNULL,
+    crew = subprocess.Popen(command, env={**MEMORY, **os.environ, **THREADS, **quiet}, stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
     finished = False
     try:
