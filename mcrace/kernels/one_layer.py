@@ -4,8 +4,8 @@ Layouts, with L lanes: W [group, neuron, input, L], v [group, neuron, 1, L]; sam
 networks or [group, sample, input, L]; labels y [sample] or [group, sample, L].  Neurons and samples are padded with
 zeros to a multiple of `TILE`; inputs are not padded.  A padded sample switches no neuron on; a padded neuron stays 0.
 
-Of the pass forward one gate bit a lane is kept, [neuron, sample]: no activations.  But with `FEW` inputs bits take longer
-than all else, so there z is kept, [neuron, sample, L], unless it is large; which of the two, kernels know by its type.
+Of the pass forward one gate bit a lane is kept, [neuron, sample]: no activations.  But with at most `FEW` inputs bits take
+longer than all else, so there z is kept, [neuron, sample, L], unless it is large; kernels know by its type which of the two.
 """
 
 from __future__ import annotations
@@ -100,23 +100,23 @@ def _forward_of_few(W, v, X, f, z):
         _outputs_of_few(3, W, v, X, f, z)
 
 
-def _add_outputs(W, v, X, f, kept):
+def _add_outputs(W, v, X, f, on):
     """Add to f what all neurons put out."""
 
 
 @overload(_add_outputs, inline="always")
-def _add_outputs_by_type(W, v, X, f, kept):
-    if kept.gates:
-        return lambda W, v, X, f, kept: _forward_with_bits(W, v, X, f, kept)
-    return lambda W, v, X, f, kept: _forward_of_few(W, v, X, f, kept)
+def _add_outputs_by_type(W, v, X, f, on):
+    if on.gates:
+        return lambda W, v, X, f, on: _forward_with_bits(W, v, X, f, on)
+    return lambda W, v, X, f, on: _forward_of_few(W, v, X, f, on)
 
 
 @inline
-def forward(W, v, X, f, kept):
+def forward(W, v, X, f, on):
     """Outputs f [1, sample], and which neurons are on at which samples, as bits or by z."""
     for n in range(0, f.cols, TILE):
         store(f, 0, n, zeros(f, 1, TILE))
-    _add_outputs(W, v, X, f, kept)
+    _add_outputs(W, v, X, f, on)
 
 
 @inline
@@ -240,15 +240,15 @@ def _sums_of_few(X, r, z, target):
         _columns_of_few(3, 2, X, r, z, target)
 
 
-def _sums(X, r, kept, gated, target):
+def _sums(X, r, on, gated, target):
     """All of D, and what else `_settle` says."""
 
 
 @overload(_sums, inline="always")
-def _sums_by_type(X, r, kept, gated, target):
-    if kept.gates:
-        return lambda X, r, kept, gated, target: _sums_with_bits(X, r, kept, gated, target)
-    return lambda X, r, kept, gated, target: _sums_of_few(X, r, kept, target)
+def _sums_by_type(X, r, on, gated, target):
+    if on.gates:
+        return lambda X, r, on, gated, target: _sums_with_bits(X, r, on, gated, target)
+    return lambda X, r, on, gated, target: _sums_of_few(X, r, on, target)
 
 
 @inline
@@ -258,19 +258,19 @@ def _room(room, W):
 
 
 @inline
-def drifts(D, W, X, r, kept, room):
+def drifts(D, W, X, r, on, room):
     """D_a of every neuron."""
     _, dv, gated = _room(room, W)
-    _sums(X, r, kept, gated, (D, W, False, dv, dv, room.D.dtype.type(0), 0))
+    _sums(X, r, on, gated, (D, W, False, dv, dv, room.D.dtype.type(0), 0))
 
 
 @inline
-def backward(W, v, X, r, kept, room, eta, alive):
+def backward(W, v, X, r, on, room, eta, alive):
     """One step of descent of the networks that are alive."""
     D, dv, gated = _room(room, W)
     for i in range(0, W.rows, TILE):
         store(dv, i, 0, zeros(dv, TILE, 1))
-    _sums(X, r, kept, gated, (D, W, True, v, dv, eta, alive))
+    _sums(X, r, on, gated, (D, W, True, v, dv, eta, alive))
     still = lanes_on(W, alive)
     for i in range(0, W.rows, TILE):
         out = load(v, i, 0, TILE, 1)
@@ -278,13 +278,13 @@ def backward(W, v, X, r, kept, room, eta, alive):
 
 
 @inline
-def backward_with_memory(W, v, U, u, X, r, kept, room, eta, decay, momentum, alive):
+def backward_with_memory(W, v, U, u, X, r, on, room, eta, decay, momentum, alive):
     """One step of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights).
 
     In two passes, the drifts first: a step costs little more, and there is far less to compile.
     """
     D, _, _ = _room(room, W)
-    drifts(D, W, X, r, kept, room)
+    drifts(D, W, X, r, on, room)
     keep, still = 0 - eta * decay, lanes_on(W, alive)
     kept = where(still, zeros(W, 1, 1) + momentum, 1)
     for i in range(0, W.rows, TILE):
@@ -311,13 +311,13 @@ def _watch(marks, g, step, f, y, share, loss, W, v):
 
 
 @inline
-def _update(w, out, U, u, room, g, X, r, kept, eta, method, alive):
+def _update(w, out, U, u, room, g, X, r, on, eta, method, alive):
     """One step of a group, by the method."""
     if method.plain:
-        backward(w, out, X, r, kept, room, eta, alive)
+        backward(w, out, X, r, on, room, eta, alive)
     else:
         ball, speed = own(U, g * w.rows * w.cols, w.rows, w.cols), own(u, g * w.rows, w.rows, 1)
-        backward_with_memory(w, out, ball, speed, X, r, kept, room, eta, method.decay, method.momentum, alive)
+        backward_with_memory(w, out, ball, speed, X, r, on, room, eta, method.decay, method.momentum, alive)
 
 
 @compiled
