@@ -23,7 +23,7 @@ from mcrace.stages import STAGES
 from mcrace.study import Cell, Study
 from mcrace.tasks import TASKS
 
-ENGINE = 5  # raised whenever the bits of any network change
+ENGINE = 6  # raised whenever the bits of any network change
 SHARD_SECONDS, SHORT_SHARD_SECONDS = 9.0, 3.0  # what a shard should take at most, and where a cell has few, about
 SHARDS = 16  # of a cell, rather than longer ones: workers then end at about the same time
 NOMINAL_FLOPS = {"float32": 1e11, "float64": 5e10}  # of one core: only the size of shards hangs on it

@@ -32,8 +32,8 @@ until = { loss_drop = 0.7 }
 weights = "ends"
 """
 GOLDEN = {
-    (5, "one-layer-lanes"): "a1cd211662adb1268d378ac7eba400f4503ff3c6fecdacf351737970d213c81b",
-    (5, "one-layer-gram"): "6a3b9354c407ac4677675b6f76ca4a48d9dbf733d3f31162b1ae4a3634c69016",
+    (6, "one-layer-lanes"): "1b61ad071619de4d335cfb660f9e341d2d0610357096ae665334c5ca4c7c82ff",
+    (6, "one-layer-gram"): "6a3b9354c407ac4677675b6f76ca4a48d9dbf733d3f31162b1ae4a3634c69016",
 }
 
 

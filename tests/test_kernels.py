@@ -9,6 +9,7 @@ import pytest
 
 from mcrace.kernels import NEVER, GramNetworks, LayeredNetworks, MarkTable, OneLayerNetworks, Samples, lane_networks
 from mcrace.kernels.gram import HELD, RENEW
+from mcrace.kernels.registers import VECTOR, WIDE
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}  # of the largest weight
 ETAS = np.float32(0.3 / (1 + 0.3 * np.arange(10))).astype(float)  # exact in both dtypes
@@ -348,7 +349,7 @@ def test_what_is_kept_of_few_inputs_changes_no_bit(dtype, momentum, d, monkeypat
             for bound in (lane_networks.FEW_BYTES, 0):
                 monkeypatch.setattr(lane_networks, "FEW_BYTES", bound)
                 networks = build("lanes", W, v, X, y, "mse", dtype, momentum=momentum)
-                assert (networks.on.ndim == 3) == (bound > 0)
+                assert (networks.on.ndim == 3) == (bound > 0 and not WIDE)
                 networks.advance(0, ETAS[:1], orders=None if given is None else given[:, :1])
                 first = bits(networks)
                 networks.advance(1, ETAS[1:], orders=None if given is None else given[:, 1:])
@@ -357,6 +358,30 @@ def test_what_is_kept_of_few_inputs_changes_no_bit(dtype, momentum, d, monkeypat
             for a, b in zip(*found):
                 assert np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
             assert not np.array_equal(found[0][0], W)
+
+
+@BOTH
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_how_much_is_at_hand_changes_no_bit(dtype, momentum, shared, monkeypatch):
+    """Steps beside the pass forward of the next, and steps apart with r x of some samples at a time."""
+    for k, (N, m, d) in enumerate([(7, 6, 2), (8, 3, 5), (30, 9, 10), (31, 4, 13), (70, 5, 1)]):
+        W, v, X, y = problem(np.random.default_rng(60 + k), 18, N, m, d, shared)
+        W[2, 0], W[3, 1, 0], W[4, 2, 0], v[5, 0], v[6, 1] = -0.0, np.inf, np.nan, -0.0, -np.inf
+        found = []
+        for at_hand in (N, 1, 4):
+            monkeypatch.setattr(lane_networks, "AT_HAND", lane_networks.AT_HAND if at_hand == N else 0)
+            monkeypatch.setattr(lane_networks, "SPAN", at_hand * d * VECTOR)
+            networks = build("lanes", W, v, X, y, "mse", dtype, momentum=momentum)
+            assert networks.room.rx.shape[0] == at_hand
+            networks.advance(0, ETAS[:1])
+            first = bits(networks)
+            networks.advance(1, ETAS[1:])
+            found.append([*first, *bits(networks)])
+            monkeypatch.undo()
+        for other in found[1:]:
+            for a, b in zip(found[0], other):
+                assert np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
 
 
 @ALL

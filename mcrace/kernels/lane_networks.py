@@ -6,7 +6,9 @@ import numpy as np
 
 from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import FEW, FEW_BYTES, LOSSES, OWN_SPAN, TILE, Method, Room, gradients, train, train_on_batches
+from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SAMPLES, SPAN, TILE, Method, Room
+from mcrace.kernels.one_layer_training import gradients, train, train_on_batches
+from mcrace.kernels.registers import VECTOR, WIDE
 
 
 class OneLayerNetworks(InLanes):
@@ -37,13 +39,13 @@ class OneLayerNetworks(InLanes):
         self.samples = y.shape[-1]
         self.dtype = np.dtype(dtype)
         self.lanes = lanes = lane_count(dtype)
-        rows, room = padded(self.neurons, TILE), padded(self.samples, TILE)
+        rows, room = padded(self.neurons, TILE), padded(self.samples, SAMPLES)
         self.W, self.v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
         plain = not decay and not momentum
         U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
         moving = slice(0, 0) if plain else slice(None)
         self.U, self.u = pack(U[moving], rows, dtype), pack(u[moving, :, None], rows, dtype)
-        self.room = room_of(rows, self.inputs, self.dtype)
+        self.room = room_of(rows, self.inputs, self.samples, self.dtype)
         self.X, self.y = pack_samples(X, y, room, dtype)
         self.f, self.on = aligned((room, lanes), dtype), _room_for_gates(rows, room, self.inputs, self.dtype)
         self.method = Method(LOSSES[loss], plain, self.dtype.type(decay), self.dtype.type(momentum))
@@ -66,7 +68,7 @@ class OneLayerNetworks(InLanes):
         if orders is None:
             train(*arrays, etas, self.method, self.marks, first, look)
             return
-        size = padded(orders.shape[2], TILE)
+        size = padded(orders.shape[2], SAMPLES)
         batch_X, batch_y = (aligned((size, *tail, self.lanes), self.dtype) for tail in ((self.inputs,), ()))
         train_on_batches(*arrays, etas, self.method, self.marks, first, look,
                          orders_in_lanes(orders, len(self.W), self.lanes, size), *self._all_samples(), batch_X, batch_y)
@@ -99,16 +101,17 @@ class OneLayerNetworks(InLanes):
         return np.isfinite(unpack(self.v, self.count, self.neurons)).all(axis=(1, 2))
 
 
-def room_of(rows: int, inputs: int, dtype: np.dtype) -> Room:
+def room_of(rows: int, inputs: int, samples: int, dtype: np.dtype) -> Room:
     """Room for a step of networks of so many neurons, padded."""
-    L = lane_count(dtype)
-    return Room(*(aligned((*size, L), dtype) for size in ((rows, inputs), (rows,), (TILE, OWN_SPAN))))
+    span = samples if samples * inputs * VECTOR <= AT_HAND else max(1, SPAN // (inputs * VECTOR))
+    sizes = (rows, inputs), (span, inputs), (1, inputs), (TILE, ONES)
+    return Room(*(aligned((*size, lane_count(dtype)), dtype) for size in sizes))
 
 
 def _room_for_gates(rows: int, samples: int, inputs: int, dtype: np.dtype) -> np.ndarray:
     """Where training keeps which neurons are on: bits, or with few inputs z."""
     lanes = lane_count(dtype)
-    if inputs <= FEW and rows * samples * lanes * dtype.itemsize <= FEW_BYTES:
+    if not WIDE and inputs <= FEW and rows * samples * VECTOR <= FEW_BYTES:
         return aligned((rows, samples, lanes), dtype)
     return np.zeros((rows, samples), GATES[lanes])
 
@@ -125,7 +128,7 @@ class Samples:
 
     def __init__(self, X, y, loss):
         self.count, self.loss = y.shape[-1], LOSSES[loss]
-        self.room, self.lanes = padded(self.count, TILE), lane_count(np.float64)
+        self.room, self.lanes = padded(self.count, SAMPLES), lane_count(np.float64)
         self.X, self.y = pack_samples(X, y, self.room, np.float64)
 
     def evaluate(self, W, v, drifts=True):
@@ -153,8 +156,8 @@ class Samples:
         outputs = aligned((len(packed_W), self.room, self.lanes), np.float64)
         f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows, self.room), GATES[self.lanes])
         on = np.zeros((len(packed_W), rows), np.int64)
-        gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, room_of(rows, W.shape[2], np.dtype(float)), D,
-                  outputs, on, self.loss)
+        room = room_of(rows, W.shape[2], self.count, np.dtype(np.float64))
+        gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, room, D, outputs, on, self.loss)
         f = unpack(outputs[:, :, None], networks, self.count)[:, :, 0]
         active = lane_flags(on[:, :neurons], self.lanes, networks)
         return f, unpack(D, networks, neurons) if drifts else None, active

@@ -197,6 +197,19 @@ def dot(context, a, b, c):
     return c(a, b, c), codegen
 
 
+@intrinsic(prefer_literal=True)
+def row(context, tile, r):
+    """One row of a tile."""
+    need_literal((tile, r), 1)
+    out = tile.shaped(1, tile.cols)
+
+    def codegen(context, builder, sig, values):
+        get = entries(context, builder, tile, values[0], tile)
+        return build(builder, out, lambda _, c: get(r.literal_value, c))
+
+    return out(tile, r), codegen
+
+
 def _attribute(kind, name, typed, lowered):
     """Define an attribute of tiles or matrices from typed(type) and lowered(context, builder, type, value)."""
     infer_getattr(type("Attribute", (AttributeTemplate,), {"key": kind, "resolve_" + name: lambda self, value: typed(value)}))
@@ -429,19 +442,20 @@ def _by_five(body, count, carry, args):
 
 
 @inline
-def _by_three(body, count, carry, args):
-    for k in range(0, count - 2, 3):
+def sweep_threes(body, count, carry, args):
+    """carry = body(start, size, carry, args) over 0..count, in threes and at most two twos; one alone as it is."""
+    threes = count - 2 * ((3 - count % 3) % 3)
+    for k in range(0, threes, 3):
         carry = body(k, 3, carry, args)
-    left = count % 3
-    if left == 2:
-        carry = body(count - 2, 2, carry, args)
-    if left == 1:
-        carry = body(count - 1, 1, carry, args)
+    for k in range(max(threes, 0), count - 1, 2):
+        carry = body(k, 2, carry, args)
+    if count == 1:
+        carry = body(0, 1, carry, args)
     return carry
 
 
 # carry = body(start, size, carry, args) over 0..count in literal sizes, of which tiles with four rows fit the registers
-sweep = _by_five if WIDE else _by_three
+sweep = _by_five if WIDE else sweep_threes
 
 
 @inline

@@ -1,0 +1,238 @@
+"""Passes forward and backward over the neurons of one hidden layer, a tile of them at a time.
+
+A drift is the sum over samples of on r x: of additions, of r x where a neuron is on.  A pass forward multiplies and adds,
+which on some processors other units do than those that add.  There, while the drifts of one tile are summed, the pass forward
+goes through another, and registers hold the sums of both.
+"""
+
+from __future__ import annotations
+
+from numba.extending import overload
+
+from mcrace.compiled import inner
+from mcrace.kernels.few_inputs import forward_of_few, sums_of_few
+from mcrace.kernels.one_layer import FEW, ONES, SAMPLES, TILE, some_of, start, sums_of
+from mcrace.kernels.registers import ADDERS, WIDE
+from mcrace.kernels.tiles import dot, fma, gate, inline, load, relu, row, store, sweep_threes, where, zeros
+
+# ------------------------------------------------------------------------------------------------- forward
+
+
+@inline
+def _term(h, i, k, n, ahead):
+    return fma(load(ahead.W, i, k, TILE, 1), load(ahead.X.T, k, n, 1, SAMPLES), h)
+
+
+@inline
+def _add_row(total, h, a, i, n, ahead):
+    z = row(h, a)
+    store(ahead.on, i + a, n, gate(z))
+    return dot(load(ahead.v, i + a, 0, 1, 1), relu(z), total)
+
+
+@inline
+def _add_outputs(h, i, n, ahead):
+    """Add what a tile of neurons puts out; a neuron at a time, for there are few mask registers."""
+    total = load(ahead.f, 0, n, 1, SAMPLES)
+    total = _add_row(total, h, 0, i, n, ahead)
+    total = _add_row(total, h, 1, i, n, ahead)
+    total = _add_row(total, h, 2, i, n, ahead)
+    total = _add_row(total, h, 3, i, n, ahead)
+    store(ahead.f, 0, n, total)
+
+
+@inline
+def _go_on(place, i, ahead):
+    """The pass forward through tile i from a place in it, (sums of input k on, sample n, k), to its end."""
+    h, n, start = place
+    while n < ahead.f.cols:
+        for k in range(start, ahead.W.cols):
+            h = _term(h, i, k, n, ahead)
+        _add_outputs(h, i, n, ahead)
+        h, n, start = zeros(ahead.W, TILE, SAMPLES), n + SAMPLES, 0
+
+
+@inner
+def _forward_with_bits(i, ahead):
+    if WIDE and ahead.W.cols <= FEW:
+        forward_of_few(i, ahead)
+        return
+    _go_on((zeros(ahead.W, TILE, SAMPLES), 0, 0), i, ahead)
+
+
+@inner
+def _forward_with_z(i, ahead):
+    forward_of_few(i, ahead)
+
+
+def forward_through(i, ahead):
+    """Add to the outputs what tile i puts out, and note where its neurons are on."""
+
+
+@overload(forward_through, inline="always")
+def _forward_by_type(i, ahead):
+    if ahead.types[-1].gates:
+        return lambda i, ahead: _forward_with_bits(i, ahead)
+    return lambda i, ahead: _forward_with_z(i, ahead)
+
+
+@inline
+def clear(f):
+    """No outputs."""
+    for n in range(f.cols):
+        store(f, 0, n, zeros(f, 1, 1))
+
+
+@inline
+def forward(ahead):
+    """Outputs, and which neurons are on."""
+    clear(ahead.f)
+    for i in range(0, ahead.W.rows, TILE):
+        forward_through(i, ahead)
+
+
+# ------------------------------------------------------------------------------------------------- drifts
+
+
+@inline
+def _multiply(k, K, carry, args):
+    X, r, first, rx, zero = args
+    u = zeros(rx, 1, K)
+    for n in range(rx.rows):
+        x = load(r, 0, first + n, 1, 1) * load(X, first + n, k, 1, K)
+        store(rx, n, k, x)
+        u = fma(0, x, u)
+    store(zero, 0, k, u)
+    return carry
+
+
+@inner
+def multiply(X, r, first, rx, zero):
+    """r x of the samples from `first` on, as many as rx has rows, and 0 times their sum."""
+    sweep_threes(_multiply, X.cols, 0, (X, r, first, rx, zero))
+
+
+@inline
+def _add(u, n, i, k, K, R, sums):
+    return where(load(sums.on, i, n, R, 1), u + load(sums.rx, n, k, 1, K), u)
+
+
+@inline
+def _add_by_products(u, n, a, k, K, R, sums):
+    return fma(load(sums.ones, a, n, R, 1), load(sums.rx, n, k, 1, K), u)
+
+
+@inline
+def _columns(k, K, R, i, to, sums, more):
+    """Columns of D, R neurons of a tile at a time."""
+    for a in range(0, TILE, R):
+        u = start(sums, to + a, k, K, R, more)
+        for n in range(sums.rx.rows):
+            u = _add(u, n, i + a, k, K, R, sums) if WIDE else _add_by_products(u, n, a, k, K, R, sums)
+        store(sums.D, to + a, k, u)
+
+
+@inline
+def _columns_beside(k, K, place, args):
+    """Columns of D, and meanwhile, term by term, what is left of the pass forward through a tile."""
+    i, to, sums, more, at, ahead = args
+    h, b, j = place
+    u, n, d = start(sums, to, k, K, TILE, more), 0, ahead.W.cols
+    while n < sums.rx.rows and b < ahead.f.cols:
+        steps = min(d - j, sums.rx.rows - n)
+        for s in range(steps):
+            h = _term(h, at, j + s, b, ahead)
+            u = _add(u, n + s, i, k, K, TILE, sums)
+        n, j = n + steps, j + steps
+        if j == d:
+            _add_outputs(h, at, b, ahead)
+            h, b, j = zeros(ahead.W, TILE, SAMPLES), b + SAMPLES, 0
+    for left in range(n, sums.rx.rows):
+        u = _add(u, left, i, k, K, TILE, sums)
+    store(sums.D, to, k, u)
+    return h, b, j
+
+
+@inline
+def _sums_beside(i, to, sums, more, at, ahead):
+    place = zeros(ahead.W, TILE, SAMPLES), 0 if at >= 0 else ahead.f.cols, 0
+    _go_on(sweep_threes(_columns_beside, sums.D.cols, place, (i, to, sums, more, at, ahead)), at, ahead)
+
+
+@inline
+def _sums_by_masks(i, to, sums, more):
+    """A gate is loaded for ten inputs, if it can, whose sums fill the registers."""
+    d = sums.D.cols
+    tens, fives = d // 10 * 10, d // 5 * 5
+    for k in range(0, tens, 10):
+        _columns(k, 10, 2, i, to, sums, more)
+    if fives > tens:
+        _columns(tens, 5, TILE, i, to, sums, more)
+    for k in range(fives, d - 1, 2):
+        _columns(k, 2, TILE, i, to, sums, more)
+    if (d - fives) % 2:
+        _columns(d - 1, 1, TILE, i, to, sums, more)
+
+
+@inline
+def _three_columns(k, K, carry, args):
+    i, to, sums, more = args
+    _columns(k, K, TILE, i, to, sums, more)
+    return carry
+
+
+@inline
+def _sums_by_products(i, to, sums, more):
+    """Without mask registers a gate is made once for all inputs."""
+    one = zeros(sums.D, 1, 1) + 1
+    for first in range(0, sums.rx.rows, ONES):
+        some = some_of(sums, first, min(ONES, sums.rx.rows - first))
+        for n in range(some.rx.rows):
+            store(some.ones, 0, n, where(load(some.on, i, n, TILE, 1), one, 0))
+        sweep_threes(_three_columns, sums.D.cols, 0, (i, to, some, more or first > 0))
+
+
+@inner
+def _sums_with_z(i, to, sums, more, at, ahead):
+    sums_of_few(i, to, sums, more, at, ahead)
+
+
+@inner
+def _sums_with_bits(i, to, sums, more, at, ahead):
+    if WIDE and sums.D.cols <= FEW:
+        sums_of_few(i, to, sums, more, at, ahead)
+        return
+    if ADDERS:
+        _sums_beside(i, to, sums, more, at, ahead)
+        return
+    if WIDE:
+        _sums_by_masks(i, to, sums, more)
+    else:
+        _sums_by_products(i, to, sums, more)
+    if at >= 0:
+        forward_through(at, ahead)
+
+
+def sum_drifts(i, to, sums, more, at, ahead):
+    """Put the drifts of tile i into D from row `to` on, added, if asked, to what is there.
+
+    Meanwhile a pass forward goes through tile `at`, unless that is negative: all samples must be in r x then.
+    """
+
+
+@overload(sum_drifts, inline="always")
+def _sum_by_type(i, to, sums, more, at, ahead):
+    if sums.types[-1].gates:
+        return lambda i, to, sums, more, at, ahead: _sums_with_bits(i, to, sums, more, at, ahead)
+    return lambda i, to, sums, more, at, ahead: _sums_with_z(i, to, sums, more, at, ahead)
+
+
+@inline
+def drifts(r, room, ahead):
+    """All of D, from residuals and the gates of a pass forward."""
+    span = room.rx.shape[0]
+    for first in range(0, r.cols, span):
+        sums = sums_of(room, first, min(first + span, r.cols), ahead.on)
+        multiply(ahead.X, r, first, sums.rx, sums.zero)
+        for i in range(0, ahead.W.rows, TILE):
+            sum_drifts(i, i, sums, first > 0, -1, ahead)
