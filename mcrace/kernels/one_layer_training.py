@@ -64,24 +64,22 @@ def _descend(i, D, at, g, ahead, U, u, eta, method, alive):
 
 
 @inline
-def _step(r, room, g, ahead, U, u, eta, method, alive):
-    """One step of a group, after which nothing is ahead."""
-    drifts(r, room, ahead)
-    D = own(room.D, 0, ahead.W.rows, ahead.W.cols)
-    for i in range(0, ahead.W.rows, TILE):
-        _descend(i, D, i, g, ahead, U, u, eta, method, alive)
-
-
-@inline
-def _step_and_forward(r, room, g, ahead, U, u, eta, method, alive):
-    """One step of a group, and meanwhile the pass forward of the next."""
-    sums = sums_of(room, 0, r.cols, ahead.on)
-    multiply(ahead.X, r, 0, sums.rx, sums.zero)
-    clear(ahead.f)
-    for i in range(0, ahead.W.rows, TILE):
-        sum_drifts(i, 0, sums, False, i - TILE, ahead)
-        _descend(i, sums.D, 0, g, ahead, U, u, eta, method, alive)
-    forward_through(ahead.W.rows - TILE, ahead)
+def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
+    """One step of a group; `beside` it, the pass forward of the next, for which r x of all samples has to be at hand."""
+    tiles, span = ahead.W.rows, room.rx.shape[0]
+    for first in range(0, r.cols, span):
+        after = min(first + span, r.cols)
+        sums = sums_of(room, first, after, ahead.on)
+        multiply(ahead.X, r, first, sums.rx, sums.zero)
+        if beside:
+            clear(ahead.f)
+        for i in range(0, tiles, TILE):
+            to = i if span < r.cols else 0
+            sum_drifts(i, to, sums, first > 0, i - TILE if beside else -1, ahead)
+            if after == r.cols:
+                _descend(i, sums.D, to, g, ahead, U, u, eta, method, alive)
+    if beside:
+        forward_through(tiles - TILE, ahead)
 
 
 @compiled
@@ -101,7 +99,6 @@ def train(W, v, U, u, room, X, y, samples, f, on, etas, method, marks, first, lo
     """
     groups, m, d, _ = W.shape
     size, share = f.shape[0], 1 / samples
-    at_hand = room.rx.shape[0] >= samples
     for g in range(groups):
         ahead = Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
                         own(on, 0, m, size))
@@ -115,12 +112,10 @@ def train(W, v, U, u, room, X, y, samples, f, on, etas, method, marks, first, lo
             if t == len(etas):
                 break
             residuals(ahead.f, target, share, method.loss)
-            r, last = own(f, 0, 1, samples), t + 1 == len(etas) + look
-            if at_hand and not last:
-                _step_and_forward(r, room, g, ahead, U, u, etas[t], method, marks.alive[g])
-                continue
-            _step(r, room, g, ahead, U, u, etas[t], method, marks.alive[g])
-            if not last:
+            goes_on = t + 1 < len(etas) + look
+            beside = goes_on and room.rx.shape[0] >= samples
+            _step(own(f, 0, 1, samples), room, g, ahead, U, u, etas[t], method, marks.alive[g], beside)
+            if goes_on and not beside:
                 forward(ahead)
 
 
@@ -153,7 +148,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, on, etas, method, marks
                 few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, m, size))
                 forward(few)
                 residuals(few.f, target, 1 / count, method.loss)
-                _step(few.f, room, g, few, U, u, etas[t], method, marks.alive[g])
+                _step(few.f, room, g, few, U, u, etas[t], method, marks.alive[g], False)
 
 
 @compiled
