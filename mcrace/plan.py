@@ -116,7 +116,9 @@ def shard_size(cell: Cell) -> int:
     seconds = share * config.training.steps * flops_per_step(config) / NOMINAL_FLOPS[config.training.dtype]
     even = max(cell.seeds.count / SHARDS, SHORT_SHARD_SECONDS / seconds)
     fitting = min(SHARD_SECONDS / seconds, SHARD_BYTES // stored_bytes_per_network(config), MAX_SHARD)
-    return int(max(16, min(math.ceil(even / 16), fitting // 16) * 16))
+    size = max(16, min(math.ceil(even / 16), fitting // 16) * 16)
+    shards = math.ceil(cell.seeds.count / size)  # all about as large, for workers to end at about the same time
+    return max(16, math.ceil(cell.seeds.count / shards / 16) * 16) if shards else int(size)
 
 
 def batch_size(config: Config) -> int:
