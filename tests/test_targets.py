@@ -38,7 +38,7 @@ for dtype, loss in (("float32", "logistic"), ("float64", "mse")):
     spoilt[1, 0, 0], spoilt[2, 1, 1], spoilt[3, 2] = np.inf, np.nan, -0.0
     for inputs in (2, d):
         networks = OneLayerNetworks(spoilt[:, :, :inputs], v, X[:, :inputs], y, loss, dtype, MarkTable.none(n))
-        networks.advance(0, np.full(3, 0.1))
+        networks.advance(0, np.full(1, 0.1))
         say(f"not finite {inputs} {dtype}", *networks.weights())
     networks = GramNetworks(W, v, X, y, loss, dtype, MarkTable.none(n))
     networks.advance(0, np.full(50, 0.1))
