@@ -10,7 +10,7 @@ from mcrace.compiled import compiled
 from mcrace.kernels.marks import note
 from mcrace.kernels.one_layer import NO_MOVE, TILE, Forward, mean_loss, residuals, samples_of, sums_of
 from mcrace.kernels.passes import clear, drifts, forward, forward_through, multiply, sum_drifts
-from mcrace.kernels.tiles import dot, fma, inline, lane_bits, lanes_on, load, own, store, where, zeros
+from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, store, where, zeros
 
 
 @inline
@@ -21,7 +21,7 @@ def descend(i, D, at, W, v, eta, alive):
     for k in range(W.cols):
         w, d = load(W, i, k, TILE, 1), load(D, at, k, TILE, 1)
         store(W, i, k, fma(rate, where(still, d, NO_MOVE), w))
-        slope = dot(w, d, slope)
+        slope = fma(w, d, slope)
     store(v, i, 0, fma(eta, where(still, slope, NO_MOVE), out))
 
 
@@ -82,6 +82,15 @@ def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
         forward_through(tiles - TILE, ahead)
 
 
+@inline
+def _ahead(W, v, X, f, on, g):
+    """The pass forward of group g."""
+    _, m, d, _ = W.shape
+    size = f.shape[0]
+    return Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
+                   own(on, 0, m, size))
+
+
 @compiled
 def train(W, v, U, u, room, X, y, samples, f, on, etas, method, marks, first, look):
     """Full-batch descent of every group: from step `first` on, one step for each entry of etas.
@@ -97,12 +106,11 @@ def train(W, v, U, u, room, X, y, samples, f, on, etas, method, marks, first, lo
     marks : `mcrace.kernels.marks.Marks`
     look : whether to test the marks once more after the last step.
     """
-    groups, m, d, _ = W.shape
-    size, share = f.shape[0], 1 / samples
-    for g in range(groups):
-        ahead = Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
-                        own(on, 0, m, size))
-        target = samples_of(y, g, 1, size)
+    share = 1 / samples
+    for g in range(len(W)):
+        if marks.alive[g] == 0:
+            continue
+        ahead, target = _ahead(W, v, X, f, on, g), samples_of(y, g, 1, f.shape[0])
         forward(ahead)
         for t in range(len(etas) + look):
             if marks.alive[g] == 0:
@@ -140,7 +148,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, on, etas, method, marks
             if marks.alive[g] == 0:
                 break
             if marks.any:
-                ahead = Forward(w, out, samples_of(X, g, whole, d), own(f, 0, 1, whole), own(on, 0, m, whole))
+                ahead = _ahead(W, v, X, f, on, g)
                 forward(ahead)
                 _watch(marks, g, first + t, ahead.f, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
@@ -170,11 +178,9 @@ def gradients(W, v, X, y, samples, f, gates, room, D, outputs, active, loss):
     """Outputs [group, sample, L], drift D [group, neuron, input, L] (unless it has no room), and active [group, neuron],
     which has a bit for each lane where the neuron is on at any sample, at the weights as they stand.
     """
-    groups, m, d, _ = W.shape
-    size = f.shape[0]
+    groups, m, size = W.shape[0], W.shape[1], f.shape[0]
     for g in range(groups):
-        ahead = Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
-                        own(gates, 0, m, size))
+        ahead = _ahead(W, v, X, f, gates, g)
         forward(ahead)
         outputs[g] = f
         for i in range(m):

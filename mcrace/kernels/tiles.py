@@ -459,12 +459,6 @@ sweep = _by_five if WIDE else sweep_threes
 
 
 @inline
-def _fours(body, count, args):
-    for k in range(0, count, 4):
-        body(k, 4, args)
-
-
-@inline
 def _sixes(body, count, args):
     sixes = count - 4 * ((6 - count % 6) // 2 % 3)
     for k in range(0, sixes, 6):
@@ -474,7 +468,7 @@ def _sixes(body, count, args):
 
 
 @inline
-def in_threes(body, count, args):
+def _threes(body, count, args):
     """body(start, size, args) over 0..count, at least two, in threes and at most two twos."""
     threes = count - 2 * ((3 - count % 3) % 3)
     for k in range(0, threes, 3):
@@ -483,9 +477,9 @@ def in_threes(body, count, args):
         body(k, 2, args)
 
 
-# body(start, size, args) over 0..count, a multiple of four, in sizes of which tiles with four rows fit the registers: as
-# many as there can be, or (`in_fours`) with room for what is done to a tile beside its sums
-in_most, in_fours = (_sixes, _fours) if WIDE else (in_threes, in_threes)
+# body(start, size, args) over 0..count, a multiple of four, in as large sizes as there are of which tiles with four rows fit
+# the registers
+in_most = _sixes if WIDE else _threes
 
 
 @inline
