@@ -349,7 +349,7 @@ def test_what_is_kept_of_few_inputs_changes_no_bit(dtype, momentum, d, monkeypat
             for bound in (lane_networks.FEW_BYTES, 0):
                 monkeypatch.setattr(lane_networks, "FEW_BYTES", bound)
                 networks = build("lanes", W, v, X, y, "mse", dtype, momentum=momentum)
-                assert (networks.on.ndim == 3) == (bound > 0 and not WIDE)
+                assert (networks.on.ndim == 4) == (bound > 0 and not WIDE)
                 networks.advance(0, ETAS[:1], orders=None if given is None else given[:, :1])
                 first = bits(networks)
                 networks.advance(1, ETAS[1:], orders=None if given is None else given[:, 1:])

@@ -18,22 +18,11 @@ import numpy as np
 from mcrace.compiled import compiled, inner
 from mcrace.kernels.elementary import exp, softplus
 from mcrace.kernels.lookup import FIELD, GROUP, ROWS, across, look
+from mcrace.kernels.loops import add_product, sweep
 from mcrace.kernels.marks import NEVER, look_ahead
 from mcrace.kernels.one_layer import LOGISTIC, TILE
 from mcrace.kernels.registers import LONG, WIDE
-from mcrace.kernels.tiles import (
-    add_product,
-    dot,
-    fma,
-    gate,
-    inline,
-    load,
-    part,
-    store,
-    sweep,
-    where,
-    zeros,
-)
+from mcrace.kernels.tiles import dot, fma, gate, inline, load, part, store, where, zeros
 from mcrace.kernels.tiles import long_own as own
 from mcrace.kernels.tiles import long_shared as shared
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SAMPLES, SPAN, TILE, Method, Room
+from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SPAN, TILE, Method, Room, room_for
 from mcrace.kernels.one_layer_training import gradients, train, train_on_batches
 from mcrace.kernels.registers import VECTOR, WIDE
 
@@ -39,7 +39,7 @@ class OneLayerNetworks(InLanes):
         self.samples = y.shape[-1]
         self.dtype = np.dtype(dtype)
         self.lanes = lanes = lane_count(dtype)
-        rows, room = padded(self.neurons, TILE), padded(self.samples, SAMPLES)
+        rows, room = padded(self.neurons, TILE), room_for(self.samples, self.inputs)
         self.W, self.v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
         plain = not decay and not momentum
         U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
@@ -68,7 +68,7 @@ class OneLayerNetworks(InLanes):
         if orders is None:
             train(*arrays, etas, self.method, self.marks, first, look)
             return
-        size = padded(orders.shape[2], SAMPLES)
+        size = room_for(orders.shape[2], self.inputs)
         batch_X, batch_y = (aligned((size, *tail, self.lanes), self.dtype) for tail in ((self.inputs,), ()))
         train_on_batches(*arrays, etas, self.method, self.marks, first, look,
                          orders_in_lanes(orders, len(self.W), self.lanes, size), *self._all_samples(), batch_X, batch_y)
@@ -112,8 +112,8 @@ def _room_for_gates(rows: int, samples: int, inputs: int, dtype: np.dtype) -> np
     """Where training keeps which neurons are on: bits, or with few inputs z."""
     lanes = lane_count(dtype)
     if not WIDE and inputs <= FEW and rows * samples * VECTOR <= FEW_BYTES:
-        return aligned((rows, samples, lanes), dtype)
-    return np.zeros((rows, samples), GATES[lanes])
+        return aligned((rows // TILE, samples, TILE, lanes), dtype)
+    return np.zeros((rows // TILE, samples, TILE), GATES[lanes])
 
 
 class Samples:
@@ -128,7 +128,7 @@ class Samples:
 
     def __init__(self, X, y, loss):
         self.count, self.loss = y.shape[-1], LOSSES[loss]
-        self.room, self.lanes = padded(self.count, SAMPLES), lane_count(np.float64)
+        self.room, self.lanes = room_for(self.count, X.shape[-1]), lane_count(np.float64)
         self.X, self.y = pack_samples(X, y, self.room, np.float64)
 
     def evaluate(self, W, v, drifts=True):
@@ -154,7 +154,7 @@ class Samples:
         packed_W, packed_v = pack(W, rows, np.float64), pack(v[:, :, None], rows, np.float64)
         D = aligned(packed_W.shape if drifts else (0, *packed_W.shape[1:]), np.float64)
         outputs = aligned((len(packed_W), self.room, self.lanes), np.float64)
-        f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows, self.room), GATES[self.lanes])
+        f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows // TILE, self.room, TILE), GATES[self.lanes])
         on = np.zeros((len(packed_W), rows), np.int64)
         room = room_of(rows, W.shape[2], self.count, np.dtype(np.float64))
         gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, room, D, outputs, on, self.loss)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from mcrace.compiled import inner
 from mcrace.kernels.elementary import exp, softplus
+from mcrace.kernels.loops import add_product, in_most, product, sweep
 from mcrace.kernels.normalisation import INVERSE, PULL, TILT, measure, normalise, pull_back
 from mcrace.kernels.one_layer import LOGISTIC, TILE
-from mcrace.kernels.tiles import add_product, dot, fma, gate, in_most, inline, load, product, relu, store, sweep, where, zeros
+from mcrace.kernels.tiles import dot, fma, gate, inline, load, relu, store, where, zeros
 
 # ------------------------------------------------------------------------------------------------- forward
 

@@ -4,8 +4,8 @@ Layouts, with L lanes: W [group, neuron, input, L], v [group, neuron, 1, L]; sam
 networks or [group, sample, input, L]; labels y [sample] or [group, sample, L].  Neurons are padded with zeros to a multiple
 of `TILE`, samples to one of `SAMPLES`; inputs are not padded.  A padded sample switches no neuron on; a padded neuron stays 0.
 
-Of the pass forward one gate bit a lane is kept, [neuron, sample]: no activations.  But without mask registers bits of at most
-`FEW` inputs take longer than all else: there z is kept, [neuron, sample, L], unless it is large.
+Of the pass forward one gate bit a lane is kept, [tile, sample, neuron of the tile]: no activations.  But without mask
+registers bits of at most `FEW` inputs take longer than all else: there z is kept, [.., L], unless it is large.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ ONES = 64  # samples at which it is worked out at once where a tile is on, witho
 NO_MOVE = -0.0  # not even of a zero's sign: weights of networks that have stopped need no masked store, often a slow one
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
+
+
+def room_for(samples, inputs):
+    """How many samples there is room for: a multiple of what tiles take at once, but one by one where inputs are few."""
+    return samples if inputs <= FEW else -(-samples // SAMPLES) * SAMPLES
 
 
 class Method(NamedTuple):
@@ -82,7 +87,7 @@ class Forward(NamedTuple):
     v: object
     X: object
     f: object  # outputs [1, sample], to which every tile of neurons adds
-    on: object  # which neurons are on at which samples: bits, or z
+    on: object  # which neurons are on [tile and sample, neuron of the tile]: bits, or z
 
 
 class Room(NamedTuple):
@@ -95,29 +100,33 @@ class Room(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Matrices on a `Room`, and on the gates, of which drifts are summed."""
+    """Matrices on a `Room`, of which drifts are summed."""
 
     D: object
     rx: object
     zero: object
     ones: object
-    on: object
+    first: int  # the sample whose r x comes first
 
 
 @inline
-def sums_of(room, first, after, on):
+def sums_of(room, first, after):
     """The room for the drifts of the samples first, first+1, ... before `after`."""
     m, d, _ = room.D.shape
-    count = after - first
-    return Sums(own(room.D, 0, m, d), own(room.rx, 0, count, d), own(room.zero, 0, 1, d), own(room.ones, 0, TILE, ONES),
-                part(on.T, first, count).T)
+    return Sums(own(room.D, 0, m, d), own(room.rx, 0, after - first, d), own(room.zero, 0, 1, d), own(room.ones, 0, TILE, ONES),
+                first)
 
 
 @inline
-def some_of(sums, first, count):
+def some_of(sums, start, count):
     """The same for some of the samples."""
-    on = part(sums.on.T, first, count).T
-    return Sums(sums.D, part(sums.rx, first, count), sums.zero, sums.ones, on)
+    return Sums(sums.D, part(sums.rx, start, count), sums.zero, sums.ones, sums.first + start)
+
+
+@inline
+def gates_of(i, first, count, ahead):
+    """Where the neurons of tile i are on at the samples first, first+1, ...: [neuron, sample]."""
+    return part(ahead.on, i // TILE * ahead.f.cols + first, count).T
 
 
 @inline

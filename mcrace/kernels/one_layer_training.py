@@ -9,7 +9,7 @@ from __future__ import annotations
 from mcrace.compiled import compiled
 from mcrace.kernels.marks import note
 from mcrace.kernels.one_layer import NO_MOVE, TILE, Forward, mean_loss, residuals, samples_of, sums_of
-from mcrace.kernels.passes import clear, drifts, forward, forward_through, multiply, sum_drifts
+from mcrace.kernels.passes import clear, drifts, forward, forward_through, sum_drifts, sum_first
 from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, store, where, zeros
 
 
@@ -69,13 +69,14 @@ def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
     tiles, span = ahead.W.rows, room.rx.shape[0]
     for first in range(0, r.cols, span):
         after = min(first + span, r.cols)
-        sums = sums_of(room, first, after, ahead.on)
-        multiply(ahead.X, r, first, sums.rx, sums.zero)
+        sums = sums_of(room, first, after)
+        sum_first(r, sums, first > 0, ahead)
         if beside:
             clear(ahead.f)
         for i in range(0, tiles, TILE):
             to = i if span < r.cols else 0
-            sum_drifts(i, to, sums, first > 0, i - TILE if beside else -1, ahead)
+            if i:
+                sum_drifts(i, to, sums, first > 0, i - TILE if beside else -1, ahead)
             if after == r.cols:
                 _descend(i, sums.D, to, g, ahead, U, u, eta, method, alive)
     if beside:
@@ -88,7 +89,7 @@ def _ahead(W, v, X, f, on, g):
     _, m, d, _ = W.shape
     size = f.shape[0]
     return Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
-                   own(on, 0, m, size))
+                   own(on, 0, m // TILE * size, TILE))
 
 
 @compiled
@@ -100,7 +101,7 @@ def train(W, v, U, u, room, X, y, samples, f, on, etas, method, marks, first, lo
     W, v, U, u : weights and their velocities (empty where there is no momentum and no decay); changed in place.
     room : `Room`
     X, y : samples and labels, padded; `samples` of them are real.
-    f, on : room for outputs [sample, lane], and for gates [neuron, sample] or z [neuron, sample, lane].
+    f, on : room for outputs [sample, lane], and for gates [tile, sample, neuron of the tile] or z [.., lane].
     etas : step sizes, of the dtype of the weights.
     method : `Method`
     marks : `mcrace.kernels.marks.Marks`
@@ -153,7 +154,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, on, etas, method, marks
                 _watch(marks, g, first + t, ahead.f, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
-                few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, m, size))
+                few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, m // TILE * size, TILE))
                 forward(few)
                 residuals(few.f, target, 1 / count, method.loss)
                 _step(few.f, room, g, few, U, u, etas[t], method, marks.alive[g], False)
@@ -185,7 +186,7 @@ def gradients(W, v, X, y, samples, f, gates, room, D, outputs, active, loss):
         outputs[g] = f
         for i in range(m):
             for n in range(size):
-                active[g, i] |= gates[i, n]
+                active[g, i] |= gates[i // TILE, n, i % TILE]
         if len(D) == 0:
             continue
         residuals(ahead.f, samples_of(y, g, 1, size), 1 / samples, loss)

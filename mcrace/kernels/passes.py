@@ -10,10 +10,11 @@ from __future__ import annotations
 from numba.extending import overload
 
 from mcrace.compiled import inner
-from mcrace.kernels.few_inputs import forward_of_few, sums_of_few
-from mcrace.kernels.one_layer import FEW, ONES, SAMPLES, TILE, some_of, start, sums_of
+from mcrace.kernels.few_inputs import add_if, forward_of_few, is_on, sums_of_few
+from mcrace.kernels.loops import sweep_fours, sweep_threes
+from mcrace.kernels.one_layer import FEW, ONES, SAMPLES, TILE, gates_of, some_of, start, sums_of
 from mcrace.kernels.registers import ADDERS, WIDE
-from mcrace.kernels.tiles import dot, fma, gate, inline, load, relu, row, store, sweep_threes, where, zeros
+from mcrace.kernels.tiles import dot, fma, gate, inline, load, relu, row, store, where, zeros
 
 # ------------------------------------------------------------------------------------------------- forward
 
@@ -24,20 +25,20 @@ def _term(h, i, k, n, ahead):
 
 
 @inline
-def _add_row(total, h, a, i, n, ahead):
+def _add_row(total, h, a, i, n, on, ahead):
     z = row(h, a)
-    store(ahead.on, i + a, n, gate(z))
+    store(on, a, n, gate(z))
     return dot(load(ahead.v, i + a, 0, 1, 1), relu(z), total)
 
 
 @inline
 def _add_outputs(h, i, n, ahead):
     """Add what a tile of neurons puts out; a neuron at a time, for there are few mask registers."""
-    total = load(ahead.f, 0, n, 1, SAMPLES)
-    total = _add_row(total, h, 0, i, n, ahead)
-    total = _add_row(total, h, 1, i, n, ahead)
-    total = _add_row(total, h, 2, i, n, ahead)
-    total = _add_row(total, h, 3, i, n, ahead)
+    on, total = gates_of(i, 0, ahead.f.cols, ahead), load(ahead.f, 0, n, 1, SAMPLES)
+    total = _add_row(total, h, 0, i, n, on, ahead)
+    total = _add_row(total, h, 1, i, n, on, ahead)
+    total = _add_row(total, h, 2, i, n, on, ahead)
+    total = _add_row(total, h, 3, i, n, on, ahead)
     store(ahead.f, 0, n, total)
 
 
@@ -95,26 +96,31 @@ def forward(ahead):
 
 
 @inline
-def _multiply(k, K, carry, args):
-    X, r, first, rx, zero = args
-    u = zeros(rx, 1, K)
-    for n in range(rx.rows):
-        x = load(r, 0, first + n, 1, 1) * load(X, first + n, k, 1, K)
-        store(rx, n, k, x)
-        u = fma(0, x, u)
-    store(zero, 0, k, u)
+def _first_columns(k, K, carry, args):
+    r, sums, on, more, ahead = args
+    zero, one = zeros(sums.D, 1, K), zeros(sums.D, 1, 1) + 1
+    u = load(sums.D, 0, k, TILE, K) if more else zeros(sums.D, TILE, K)
+    for n in range(sums.rx.rows):
+        x = load(r, 0, sums.first + n, 1, 1) * load(ahead.X, sums.first + n, k, 1, K)
+        store(sums.rx, n, k, x)
+        zero, u = fma(0, x, zero), add_if(u, is_on(on, 0, n, TILE), one, x)
+    store(sums.zero, 0, k, zero)
+    store(sums.D, 0, k, u + zero)
     return carry
 
 
 @inner
-def multiply(X, r, first, rx, zero):
-    """r x of the samples from `first` on, as many as rx has rows, and 0 times their sum."""
-    sweep_threes(_multiply, X.cols, 0, (X, r, first, rx, zero))
+def sum_first(r, sums, more, ahead):
+    """Put r x of the samples into their room, 0 times its sum, and the drifts of the first tile, added, if asked, to what is
+    there.
+    """
+    on = gates_of(0, sums.first, sums.rx.rows, ahead)
+    sweep_threes(_first_columns, sums.D.cols, 0, (r, sums, on, more, ahead))
 
 
 @inline
-def _add(u, n, i, k, K, R, sums):
-    return where(load(sums.on, i, n, R, 1), u + load(sums.rx, n, k, 1, K), u)
+def _add(u, n, a, k, K, R, on, sums):
+    return where(load(on, a, n, R, 1), u + load(sums.rx, n, k, 1, K), u)
 
 
 @inline
@@ -123,73 +129,74 @@ def _add_by_products(u, n, a, k, K, R, sums):
 
 
 @inline
-def _columns(k, K, R, i, to, sums, more):
+def _columns(k, K, R, to, on, sums, more):
     """Columns of D, R neurons of a tile at a time."""
     for a in range(0, TILE, R):
         u = start(sums, to + a, k, K, R, more)
         for n in range(sums.rx.rows):
-            u = _add(u, n, i + a, k, K, R, sums) if WIDE else _add_by_products(u, n, a, k, K, R, sums)
+            u = _add(u, n, a, k, K, R, on, sums) if WIDE else _add_by_products(u, n, a, k, K, R, sums)
         store(sums.D, to + a, k, u)
 
 
 @inline
 def _columns_beside(k, K, place, args):
     """Columns of D, and meanwhile, term by term, what is left of the pass forward through a tile."""
-    i, to, sums, more, at, ahead = args
+    to, on, sums, more, at, ahead = args
     h, b, j = place
     u, n, d = start(sums, to, k, K, TILE, more), 0, ahead.W.cols
     while n < sums.rx.rows and b < ahead.f.cols:
         steps = min(d - j, sums.rx.rows - n)
         for s in range(steps):
             h = _term(h, at, j + s, b, ahead)
-            u = _add(u, n + s, i, k, K, TILE, sums)
+            u = _add(u, n + s, 0, k, K, TILE, on, sums)
         n, j = n + steps, j + steps
         if j == d:
             _add_outputs(h, at, b, ahead)
             h, b, j = zeros(ahead.W, TILE, SAMPLES), b + SAMPLES, 0
     for left in range(n, sums.rx.rows):
-        u = _add(u, left, i, k, K, TILE, sums)
+        u = _add(u, left, 0, k, K, TILE, on, sums)
     store(sums.D, to, k, u)
     return h, b, j
 
 
 @inline
 def _sums_beside(i, to, sums, more, at, ahead):
-    place = zeros(ahead.W, TILE, SAMPLES), 0 if at >= 0 else ahead.f.cols, 0
-    _go_on(sweep_threes(_columns_beside, sums.D.cols, place, (i, to, sums, more, at, ahead)), at, ahead)
+    on, place = gates_of(i, sums.first, sums.rx.rows, ahead), (zeros(ahead.W, TILE, SAMPLES), 0 if at >= 0 else ahead.f.cols, 0)
+    _go_on(sweep_fours(_columns_beside, sums.D.cols, place, (to, on, sums, more, at, ahead)), at, ahead)
 
 
 @inline
-def _sums_by_masks(i, to, sums, more):
+def _sums_by_masks(to, on, sums, more):
     """A gate is loaded for ten inputs, if it can, whose sums fill the registers."""
     d = sums.D.cols
     tens, fives = d // 10 * 10, d // 5 * 5
     for k in range(0, tens, 10):
-        _columns(k, 10, 2, i, to, sums, more)
+        _columns(k, 10, 2, to, on, sums, more)
     if fives > tens:
-        _columns(tens, 5, TILE, i, to, sums, more)
+        _columns(tens, 5, TILE, to, on, sums, more)
     for k in range(fives, d - 1, 2):
-        _columns(k, 2, TILE, i, to, sums, more)
+        _columns(k, 2, TILE, to, on, sums, more)
     if (d - fives) % 2:
-        _columns(d - 1, 1, TILE, i, to, sums, more)
+        _columns(d - 1, 1, TILE, to, on, sums, more)
 
 
 @inline
 def _three_columns(k, K, carry, args):
-    i, to, sums, more = args
-    _columns(k, K, TILE, i, to, sums, more)
+    to, on, sums, more = args
+    _columns(k, K, TILE, to, on, sums, more)
     return carry
 
 
 @inline
-def _sums_by_products(i, to, sums, more):
+def _sums_by_products(i, to, sums, more, ahead):
     """Without mask registers a gate is made once for all inputs."""
     one = zeros(sums.D, 1, 1) + 1
     for first in range(0, sums.rx.rows, ONES):
         some = some_of(sums, first, min(ONES, sums.rx.rows - first))
+        on = gates_of(i, some.first, some.rx.rows, ahead)
         for n in range(some.rx.rows):
-            store(some.ones, 0, n, where(load(some.on, i, n, TILE, 1), one, 0))
-        sweep_threes(_three_columns, sums.D.cols, 0, (i, to, some, more or first > 0))
+            store(some.ones, 0, n, where(load(on, 0, n, TILE, 1), one, 0))
+        sweep_threes(_three_columns, sums.D.cols, 0, (to, on, some, more or first > 0))
 
 
 @inner
@@ -206,9 +213,9 @@ def _sums_with_bits(i, to, sums, more, at, ahead):
         _sums_beside(i, to, sums, more, at, ahead)
         return
     if WIDE:
-        _sums_by_masks(i, to, sums, more)
+        _sums_by_masks(to, gates_of(i, sums.first, sums.rx.rows, ahead), sums, more)
     else:
-        _sums_by_products(i, to, sums, more)
+        _sums_by_products(i, to, sums, more, ahead)
     if at >= 0:
         forward_through(at, ahead)
 
@@ -222,7 +229,7 @@ def sum_drifts(i, to, sums, more, at, ahead):
 
 @overload(sum_drifts, inline="always")
 def _sum_by_type(i, to, sums, more, at, ahead):
-    if sums.types[-1].gates:
+    if ahead.types[-1].gates:
         return lambda i, to, sums, more, at, ahead: _sums_with_bits(i, to, sums, more, at, ahead)
     return lambda i, to, sums, more, at, ahead: _sums_with_z(i, to, sums, more, at, ahead)
 
@@ -232,7 +239,7 @@ def drifts(r, room, ahead):
     """All of D, from residuals and the gates of a pass forward."""
     span = room.rx.shape[0]
     for first in range(0, r.cols, span):
-        sums = sums_of(room, first, min(first + span, r.cols), ahead.on)
-        multiply(ahead.X, r, first, sums.rx, sums.zero)
-        for i in range(0, ahead.W.rows, TILE):
+        sums = sums_of(room, first, min(first + span, r.cols))
+        sum_first(r, sums, first > 0, ahead)
+        for i in range(TILE, ahead.W.rows, TILE):
             sum_drifts(i, i, sums, first > 0, -1, ahead)

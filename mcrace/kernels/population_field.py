@@ -21,8 +21,9 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.kernels.elementary import arctan
+from mcrace.kernels.loops import product, sweep
 from mcrace.kernels.one_layer import TILE
-from mcrace.kernels.tiles import dot, fma, inline, load, own, part, product, root, store, sweep, where, zeros
+from mcrace.kernels.tiles import dot, fma, inline, load, own, part, root, store, where, zeros
 
 HALF_TURN, TURN = math.pi / 2, 2 * math.pi
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from mcrace.compiled import compiled
 from mcrace.kernels.activations import LEAKY_RELU, activated, slope
+from mcrace.kernels.loops import product, sweep
 from mcrace.kernels.one_layer import TILE, mean_loss, residuals, samples_of
-from mcrace.kernels.tiles import fma, gate, inline, load, own, product, store, sweep, zeros
+from mcrace.kernels.tiles import fma, gate, inline, load, own, store, zeros
 
 
 class SampleField(NamedTuple):

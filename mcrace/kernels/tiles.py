@@ -197,6 +197,26 @@ def dot(context, a, b, c):
     return c(a, b, c), codegen
 
 
+@intrinsic
+def dots(context, a, b):
+    """As `dot` along the columns, but without a c: the first product is where sums start."""
+    wide = broadcast((a, b))
+    out = wide.shaped(wide.rows, 1)
+
+    def codegen(context, builder, sig, values):
+        x, y = (entries(context, builder, t, v, wide) for t, v in zip((a, b), values))
+
+        def entry(r, _):
+            total = builder.fmul(x(r, 0), y(r, 0))
+            for k in range(1, wide.cols):
+                total = call(builder, out, "fma", x(r, k), y(r, k), total)
+            return total
+
+        return build(builder, out, entry)
+
+    return out(a, b), codegen
+
+
 @intrinsic(prefer_literal=True)
 def row(context, tile, r):
     """One row of a tile."""
@@ -371,6 +391,18 @@ def need_literal(args, first):
         raise errors.ForceLiteralArg(loose)
 
 
+def gates_beside(context, builder, matrix, at, r, c, rows):
+    """The gates at a place, from a load of as many that lie side by side as 32 bits hold: mask registers load no quicker."""
+    first = r // (32 // matrix.lanes) * (32 // matrix.lanes)
+    count = min(32 // matrix.lanes, rows - first)
+    bits = ir.IntType(count * matrix.lanes)
+    value = builder.load(builder.bitcast(at(first, c), bits.as_pointer()))
+    value.align = matrix.dtype.bitwidth // 8
+    vector = builder.bitcast(value, ir.VectorType(SCALAR[BIT], bits.width))
+    lanes = ir.Constant(ir.VectorType(INT, matrix.lanes), [(r - first) * matrix.lanes + lane for lane in range(matrix.lanes)])
+    return builder.shuffle_vector(vector, vector, lanes)
+
+
 @intrinsic(prefer_literal=True)
 def load(context, matrix, i, j, rows, cols):
     """The tile matrix[i:i+rows, j:j+cols]."""
@@ -382,6 +414,8 @@ def load(context, matrix, i, j, rows, cols):
         at = addresses(context, builder, matrix, values)
 
         def entry(r, c):
+            if matrix.gates and WIDE and matrix.flipped:
+                return gates_beside(context, builder, matrix, at, r, c, tile.rows)
             value = builder.load(builder.bitcast(at(r, c), memory.as_pointer()))
             value.align = matrix.dtype.bitwidth // 8
             if matrix.gates:
@@ -420,81 +454,3 @@ def zeros(context, matrix, rows, cols):
     tile = matrix.tile(rows, cols)
     nothing = ir.Constant(ir.ArrayType(tile.vector, rows.literal_value * cols.literal_value), None)
     return tile(matrix, rows, cols), lambda *_: nothing
-
-
-# ------------------------------------------------------------------------------------------------- loops
-
-
-@inline
-def _by_five(body, count, carry, args):
-    for k in range(0, count - 4, 5):
-        carry = body(k, 5, carry, args)
-    left = count % 5
-    if left == 4:
-        carry = body(count - 4, 4, carry, args)
-    if left == 3:
-        carry = body(count - 3, 3, carry, args)
-    if left == 2:
-        carry = body(count - 2, 2, carry, args)
-    if left == 1:
-        carry = body(count - 1, 1, carry, args)
-    return carry
-
-
-@inline
-def sweep_threes(body, count, carry, args):
-    """carry = body(start, size, carry, args) over 0..count, in threes and at most two twos; one alone as it is."""
-    threes = count - 2 * ((3 - count % 3) % 3)
-    for k in range(0, threes, 3):
-        carry = body(k, 3, carry, args)
-    for k in range(max(threes, 0), count - 1, 2):
-        carry = body(k, 2, carry, args)
-    if count == 1:
-        carry = body(0, 1, carry, args)
-    return carry
-
-
-# carry = body(start, size, carry, args) over 0..count in literal sizes, of which tiles with four rows fit the registers
-sweep = _by_five if WIDE else sweep_threes
-
-
-@inline
-def _sixes(body, count, args):
-    sixes = count - 4 * ((6 - count % 6) // 2 % 3)
-    for k in range(0, sixes, 6):
-        body(k, 6, args)
-    for k in range(sixes, count, 4):
-        body(k, 4, args)
-
-
-@inline
-def _threes(body, count, args):
-    """body(start, size, args) over 0..count, at least two, in threes and at most two twos."""
-    threes = count - 2 * ((3 - count % 3) % 3)
-    for k in range(0, threes, 3):
-        body(k, 3, args)
-    for k in range(threes, count, 2):
-        body(k, 2, args)
-
-
-# body(start, size, args) over 0..count, a multiple of four, in as large sizes as there are of which tiles with four rows fit
-# the registers
-in_most = _sixes if WIDE else _threes
-
-
-@inline
-def product(A, i, rows, B, j, cols):
-    """The tile A[i:i+rows] @ B[:, j:j+cols]."""
-    c = zeros(A, rows, cols)
-    for k in range(A.cols):
-        c = fma(load(A, i, k, rows, 1), load(B, k, j, 1, cols), c)
-    return c
-
-
-@inline
-def add_product(C, A, i, rows, B, j, cols):
-    """C[i:i+rows, j:j+cols] += A[i:i+rows] @ B[:, j:j+cols], summed in order."""
-    c = load(C, i, j, rows, cols)
-    for k in range(A.cols):
-        c = fma(load(A, i, k, rows, 1), load(B, k, j, 1, cols), c)
-    store(C, i, j, c)
