@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
+from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, unpack
 from mcrace.kernels.marks import InLanes
-from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SPAN, TILE, Method, Room, room_for
+from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SPAN, TILE, Method, Room, room_for, rows_for
 from mcrace.kernels.one_layer_training import gradients, train, train_on_batches
 from mcrace.kernels.registers import VECTOR, WIDE
 
@@ -39,7 +39,7 @@ class OneLayerNetworks(InLanes):
         self.samples = y.shape[-1]
         self.dtype = np.dtype(dtype)
         self.lanes = lanes = lane_count(dtype)
-        rows, room = padded(self.neurons, TILE), room_for(self.samples, self.inputs)
+        rows, room = rows_for(self.neurons, self.inputs), room_for(self.samples, self.inputs)
         self.W, self.v = pack(W, rows, dtype), pack(v[:, :, None], rows, dtype)
         plain = not decay and not momentum
         U, u = velocity or (np.zeros_like(W), np.zeros_like(v))
@@ -112,8 +112,12 @@ def _room_for_gates(rows: int, samples: int, inputs: int, dtype: np.dtype) -> np
     """Where training keeps which neurons are on: bits, or with few inputs z."""
     lanes = lane_count(dtype)
     if not WIDE and inputs <= FEW and rows * samples * VECTOR <= FEW_BYTES:
-        return aligned((rows // TILE, samples, TILE, lanes), dtype)
-    return np.zeros((rows // TILE, samples, TILE), GATES[lanes])
+        return aligned((-(-rows // TILE), samples, TILE, lanes), dtype)
+    return _room_for_bits(rows, samples, lanes)
+
+
+def _room_for_bits(rows: int, samples: int, lanes: int) -> np.ndarray:
+    return np.zeros((-(-rows // TILE), samples, TILE), GATES[lanes])
 
 
 class Samples:
@@ -150,11 +154,11 @@ class Samples:
             Whether a neuron is on at any sample.
         """
         networks, neurons, _ = W.shape
-        rows = padded(neurons, TILE)
+        rows = rows_for(neurons, W.shape[2])
         packed_W, packed_v = pack(W, rows, np.float64), pack(v[:, :, None], rows, np.float64)
         D = aligned(packed_W.shape if drifts else (0, *packed_W.shape[1:]), np.float64)
         outputs = aligned((len(packed_W), self.room, self.lanes), np.float64)
-        f, gates = aligned((self.room, self.lanes), np.float64), np.zeros((rows // TILE, self.room, TILE), GATES[self.lanes])
+        f, gates = aligned((self.room, self.lanes), np.float64), _room_for_bits(rows, self.room, self.lanes)
         on = np.zeros((len(packed_W), rows), np.int64)
         room = room_of(rows, W.shape[2], self.count, np.dtype(np.float64))
         gradients(packed_W, packed_v, self.X, self.y, self.count, f, gates, room, D, outputs, on, self.loss)

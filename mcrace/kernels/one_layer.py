@@ -1,8 +1,8 @@
 """One hidden layer of ReLU neurons, networks in lanes: layouts, losses, and what steps are worked out with.
 
 Layouts, with L lanes: W [group, neuron, input, L], v [group, neuron, 1, L]; samples X [sample, input] shared by all
-networks or [group, sample, input, L]; labels y [sample] or [group, sample, L].  Neurons are padded with zeros to a multiple
-of `TILE`, samples to one of `SAMPLES`; inputs are not padded.  A padded sample switches no neuron on; a padded neuron stays 0.
+networks or [group, sample, input, L]; labels y [sample] or [group, sample, L].  Neurons and samples are padded with zeros
+(`rows_for`, `room_for`), inputs are not.  A padded sample switches no neuron on; a padded neuron stays 0.
 
 Of the pass forward one gate bit a lane is kept, [tile, sample, neuron of the tile]: no activations.  But without mask
 registers bits of at most `FEW` inputs take longer than all else: there z is kept, [.., L], unless it is large.
@@ -16,15 +16,23 @@ import numpy as np
 from numba.extending import overload
 
 from mcrace.kernels.elementary import exp, softplus
+from mcrace.kernels.registers import ADDERS
 from mcrace.kernels.tiles import dot, inline, load, own, part, shared, store, zeros
 
 TILE, SAMPLES = 4, 3  # neurons and samples in a tile
+HALF = 2  # neurons in the last tile, where that is enough
 FEW, FEW_BYTES = 3, 1 << 20  # inputs, and bytes of z, up to which it is kept
 AT_HAND, SPAN = 1 << 21, 1 << 19  # bytes of r x up to which all of it is at hand, and of parts of it where it is larger
 ONES = 64  # samples at which it is worked out at once where a tile is on, without mask registers
 NO_MOVE = -0.0  # not even of a zero's sign: weights of networks that have stopped need no masked store, often a slow one
 MSE, LOGISTIC = 0, 1
 LOSSES = {"mse": MSE, "logistic": LOGISTIC}
+
+
+def rows_for(neurons, inputs):
+    """How many rows there are for neurons: full tiles, or those and a half."""
+    tile = HALF if ADDERS and inputs > FEW and neurons > TILE else TILE
+    return -(-neurons // tile) * tile
 
 
 def room_for(samples, inputs):

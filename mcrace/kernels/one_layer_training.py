@@ -8,31 +8,31 @@ from __future__ import annotations
 
 from mcrace.compiled import compiled
 from mcrace.kernels.marks import note
-from mcrace.kernels.one_layer import NO_MOVE, TILE, Forward, mean_loss, residuals, samples_of, sums_of
+from mcrace.kernels.one_layer import HALF, NO_MOVE, TILE, Forward, mean_loss, residuals, samples_of, sums_of
 from mcrace.kernels.passes import clear, drifts, forward, forward_through, sum_drifts, sum_first
 from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, store, where, zeros
 
 
 @inline
-def descend(i, D, at, W, v, eta, alive):
-    """One step of descent of tile i, whose drifts are in D from row `at` on, in the networks that are alive."""
-    still, out, slope = lanes_on(W, alive), load(v, i, 0, TILE, 1), zeros(v, TILE, 1)
+def descend(i, R, D, at, W, v, eta, alive):
+    """One step of descent of R neurons from i on, whose drifts are in D from row `at` on, in the networks that are alive."""
+    still, out, slope = lanes_on(W, alive), load(v, i, 0, R, 1), zeros(v, R, 1)
     rate = where(still, eta * out, 0)
     for k in range(W.cols):
-        w, d = load(W, i, k, TILE, 1), load(D, at, k, TILE, 1)
+        w, d = load(W, i, k, R, 1), load(D, at, k, R, 1)
         store(W, i, k, fma(rate, where(still, d, NO_MOVE), w))
         slope = fma(w, d, slope)
     store(v, i, 0, fma(eta, where(still, slope, NO_MOVE), out))
 
 
 @inline
-def descend_with_memory(i, D, at, W, v, U, u, eta, decay, momentum, alive):
+def descend_with_memory(i, R, D, at, W, v, U, u, eta, decay, momentum, alive):
     """The same of the heavy ball with weight decay: velocity = momentum velocity - eta (gradient + decay weights)."""
     keep, still = 0 - eta * decay, lanes_on(W, alive)
     kept = where(still, zeros(W, 1, 1) + momentum, 1)
-    out, speed, slope = load(v, i, 0, TILE, 1), load(u, i, 0, TILE, 1), zeros(v, TILE, 1)
+    out, speed, slope = load(v, i, 0, R, 1), load(u, i, 0, R, 1), zeros(v, R, 1)
     for k in range(W.cols):
-        d, w, ball = load(D, at, k, TILE, 1), load(W, i, k, TILE, 1), load(U, i, k, TILE, 1)
+        d, w, ball = load(D, at, k, R, 1), load(W, i, k, R, 1), load(U, i, k, R, 1)
         velocity = fma(kept, ball, where(still, fma(eta * out, d, keep * w), NO_MOVE))
         slope = fma(w, d, slope)
         store(U, i, k, velocity)
@@ -53,34 +53,36 @@ def _watch(marks, g, step, f, y, share, loss, W, v):
 
 
 @inline
-def _descend(i, D, at, g, ahead, U, u, eta, method, alive):
-    """One step of a tile of group g, by the method."""
+def _descend(i, R, D, at, g, ahead, U, u, eta, method, alive):
+    """One step of R neurons of group g, by the method."""
     W, v = ahead.W, ahead.v
     if method.plain:
-        descend(i, D, at, W, v, eta, alive)
+        descend(i, R, D, at, W, v, eta, alive)
     else:
         ball, speed = own(U, g * W.rows * W.cols, W.rows, W.cols), own(u, g * W.rows, W.rows, 1)
-        descend_with_memory(i, D, at, W, v, ball, speed, eta, method.decay, method.momentum, alive)
+        descend_with_memory(i, R, D, at, W, v, ball, speed, eta, method.decay, method.momentum, alive)
 
 
 @inline
 def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
     """One step of a group; `beside` it, the pass forward of the next, for which r x of all samples has to be at hand."""
-    tiles, span = ahead.W.rows, room.rx.shape[0]
+    rows, span = ahead.W.rows, room.rx.shape[0]
     for first in range(0, r.cols, span):
         after = min(first + span, r.cols)
         sums = sums_of(room, first, after)
         sum_first(r, sums, first > 0, ahead)
         if beside:
             clear(ahead.f)
-        for i in range(0, tiles, TILE):
+        for i in range(0, rows, TILE):
             to = i if span < r.cols else 0
             if i:
                 sum_drifts(i, to, sums, first > 0, i - TILE if beside else -1, ahead)
-            if after == r.cols:
-                _descend(i, sums.D, to, g, ahead, U, u, eta, method, alive)
+            if after == r.cols and i + TILE <= rows:
+                _descend(i, TILE, sums.D, to, g, ahead, U, u, eta, method, alive)
+            elif after == r.cols:
+                _descend(i, HALF, sums.D, to, g, ahead, U, u, eta, method, alive)
     if beside:
-        forward_through(tiles - TILE, ahead)
+        forward_through((rows - 1) // TILE * TILE, ahead)
 
 
 @inline
@@ -89,7 +91,7 @@ def _ahead(W, v, X, f, on, g):
     _, m, d, _ = W.shape
     size = f.shape[0]
     return Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
-                   own(on, 0, m // TILE * size, TILE))
+                   own(on, 0, (m + TILE - 1) // TILE * size, TILE))
 
 
 @compiled
@@ -154,7 +156,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, on, etas, method, marks
                 _watch(marks, g, first + t, ahead.f, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
-                few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, m // TILE * size, TILE))
+                few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, (m + TILE - 1) // TILE * size, TILE))
                 forward(few)
                 residuals(few.f, target, 1 / count, method.loss)
                 _step(few.f, room, g, few, U, u, etas[t], method, marks.alive[g], False)

@@ -12,16 +12,16 @@ from numba.extending import overload
 from mcrace.compiled import inner
 from mcrace.kernels.few_inputs import add_if, forward_of_few, is_on, sums_of_few
 from mcrace.kernels.loops import sweep_fours, sweep_threes
-from mcrace.kernels.one_layer import FEW, ONES, SAMPLES, TILE, gates_of, some_of, start, sums_of
+from mcrace.kernels.one_layer import FEW, HALF, ONES, SAMPLES, TILE, gates_of, some_of, start, sums_of
 from mcrace.kernels.registers import ADDERS, WIDE
-from mcrace.kernels.tiles import dot, fma, gate, inline, load, relu, row, store, where, zeros
+from mcrace.kernels.tiles import add_products, dot, fma, gate, inline, load, relu, row, store, where, zeros
 
 # ------------------------------------------------------------------------------------------------- forward
 
 
 @inline
-def _term(h, i, k, n, ahead):
-    return fma(load(ahead.W, i, k, TILE, 1), load(ahead.X.T, k, n, 1, SAMPLES), h)
+def _term(h, i, k, n, R, anew, ahead):
+    return add_products(h, load(ahead.W, i, k, R, 1), ahead.X.T, k, n, anew)
 
 
 @inline
@@ -43,12 +43,24 @@ def _add_outputs(h, i, n, ahead):
 
 
 @inline
+def _forward_half(i, ahead):
+    """The pass forward through a tile of `HALF` neurons."""
+    on = gates_of(i, 0, ahead.f.cols, ahead)
+    for n in range(0, ahead.f.cols, SAMPLES):
+        h = zeros(ahead.W, HALF, SAMPLES)
+        for k in range(ahead.W.cols):
+            h = _term(h, i, k, n, HALF, 0, ahead)
+        total = _add_row(load(ahead.f, 0, n, 1, SAMPLES), h, 0, i, n, on, ahead)
+        store(ahead.f, 0, n, _add_row(total, h, 1, i, n, on, ahead))
+
+
+@inline
 def _go_on(place, i, ahead):
     """The pass forward through tile i from a place in it, (sums of input k on, sample n, k), to its end."""
     h, n, start = place
     while n < ahead.f.cols:
         for k in range(start, ahead.W.cols):
-            h = _term(h, i, k, n, ahead)
+            h = _term(h, i, k, n, TILE, 0, ahead)
         _add_outputs(h, i, n, ahead)
         h, n, start = zeros(ahead.W, TILE, SAMPLES), n + SAMPLES, 0
 
@@ -57,6 +69,9 @@ def _go_on(place, i, ahead):
 def _forward_with_bits(i, ahead):
     if WIDE and ahead.W.cols <= FEW:
         forward_of_few(i, ahead)
+        return
+    if ADDERS and i + TILE > ahead.W.rows:
+        _forward_half(i, ahead)
         return
     _go_on((zeros(ahead.W, TILE, SAMPLES), 0, 0), i, ahead)
 
@@ -139,30 +154,46 @@ def _columns(k, K, R, to, on, sums, more):
 
 
 @inline
-def _columns_beside(k, K, place, args):
-    """Columns of D, and meanwhile, term by term, what is left of the pass forward through a tile."""
+def _columns_beside(k, K, R, place, args):
+    """Columns of D of R neurons, and meanwhile, term by term, what is left of the pass forward through a tile."""
     to, on, sums, more, at, ahead = args
     h, b, j = place
-    u, n, d = start(sums, to, k, K, TILE, more), 0, ahead.W.cols
+    u, n, d = start(sums, to, k, K, R, more), 0, ahead.W.cols
     while n < sums.rx.rows and b < ahead.f.cols:
         steps = min(d - j, sums.rx.rows - n)
         for s in range(steps):
-            h = _term(h, at, j + s, b, ahead)
-            u = _add(u, n + s, 0, k, K, TILE, on, sums)
+            # With four columns all registers are taken, and LLVM would put sums into memory.
+            h = _term(h, at, j + s, b, TILE, 1, ahead) if K < 4 else _term(h, at, j + s, b, TILE, 0, ahead)
+            u = _add(u, n + s, 0, k, K, R, on, sums)
         n, j = n + steps, j + steps
         if j == d:
             _add_outputs(h, at, b, ahead)
             h, b, j = zeros(ahead.W, TILE, SAMPLES), b + SAMPLES, 0
     for left in range(n, sums.rx.rows):
-        u = _add(u, left, 0, k, K, TILE, on, sums)
+        u = _add(u, left, 0, k, K, R, on, sums)
     store(sums.D, to, k, u)
     return h, b, j
 
 
 @inline
+def _of_tile(k, K, place, args):
+    return _columns_beside(k, K, TILE, place, args)
+
+
+@inline
+def _of_half(k, K, place, args):
+    return _columns_beside(k, K, HALF, place, args)
+
+
+@inline
 def _sums_beside(i, to, sums, more, at, ahead):
-    on, place = gates_of(i, sums.first, sums.rx.rows, ahead), (zeros(ahead.W, TILE, SAMPLES), 0 if at >= 0 else ahead.f.cols, 0)
-    _go_on(sweep_fours(_columns_beside, sums.D.cols, place, (to, on, sums, more, at, ahead)), at, ahead)
+    args = to, gates_of(i, sums.first, sums.rx.rows, ahead), sums, more, at, ahead
+    place = zeros(ahead.W, TILE, SAMPLES), 0 if at >= 0 else ahead.f.cols, 0
+    if i + TILE <= ahead.W.rows:
+        place = sweep_fours(_of_tile, sums.D.cols, place, args)
+    else:
+        place = sweep_fours(_of_half, sums.D.cols, place, args)
+    _go_on(place, at, ahead)
 
 
 @inline

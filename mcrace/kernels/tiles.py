@@ -23,7 +23,7 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, lower_builtin, make_attribute_wrapper, models, register_model
 
 from mcrace.compiled import INNER
-from mcrace.kernels.registers import LONG, VECTOR, WIDE
+from mcrace.kernels.registers import ADDERS, LONG, VECTOR, WIDE
 
 BIT, INT = types.boolean, ir.IntType(32)
 SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), BIT: ir.IntType(1), types.int8: ir.IntType(8),
@@ -391,16 +391,38 @@ def need_literal(args, first):
         raise errors.ForceLiteralArg(loose)
 
 
-def gates_beside(context, builder, matrix, at, r, c, rows):
-    """The gates at a place, from a load of as many that lie side by side as 32 bits hold: mask registers load no quicker."""
+def hidden(builder, value, register, number):
+    """A value, in a kind of register, of which LLVM does not see where it is from: so loads are neither split nor joined."""
+    kind = ir.FunctionType(value.type, [value.type, INT])
+    return builder.call(ir.InlineAsm(kind, "", f"={register},0,i", False), [value, INT(number)], attrs=("readnone", "nounwind"))
+
+
+def gates_beside(builder, matrix, at, r, c, rows):
+    """The gates at a place, from one load of as many that lie side by side as 32 bits hold: these load as quickly as one."""
     first = r // (32 // matrix.lanes) * (32 // matrix.lanes)
     count = min(32 // matrix.lanes, rows - first)
     bits = ir.IntType(count * matrix.lanes)
     value = builder.load(builder.bitcast(at(first, c), bits.as_pointer()))
     value.align = matrix.dtype.bitwidth // 8
     vector = builder.bitcast(value, ir.VectorType(SCALAR[BIT], bits.width))
+    if ADDERS and count > 1:
+        vector = hidden(builder, vector, "k", first)
     lanes = ir.Constant(ir.VectorType(INT, matrix.lanes), [(r - first) * matrix.lanes + lane for lane in range(matrix.lanes)])
     return builder.shuffle_vector(vector, vector, lanes)
+
+
+def loaded(builder, matrix, place):
+    """What stands at a place."""
+    memory = ir.VectorType(SCALAR[matrix.dtype], matrix.lanes) if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
+    value = builder.load(builder.bitcast(place, memory.as_pointer()))
+    value.align = matrix.dtype.bitwidth // 8
+    return value
+
+
+def numbers(builder, matrix, place, tile):
+    """What stands at a place, as a vector."""
+    value = loaded(builder, matrix, place)
+    return value if matrix.own else splat(builder, value, tile.vector)
 
 
 @intrinsic(prefer_literal=True)
@@ -408,23 +430,43 @@ def load(context, matrix, i, j, rows, cols):
     """The tile matrix[i:i+rows, j:j+cols]."""
     need_literal((matrix, i, j, rows, cols), 3)
     tile = matrix.tile(rows, cols)
-    memory = tile.vector if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
 
     def codegen(context, builder, sig, values):
         at = addresses(context, builder, matrix, values)
 
         def entry(r, c):
             if matrix.gates and WIDE and matrix.flipped:
-                return gates_beside(context, builder, matrix, at, r, c, tile.rows)
-            value = builder.load(builder.bitcast(at(r, c), memory.as_pointer()))
-            value.align = matrix.dtype.bitwidth // 8
+                return gates_beside(builder, matrix, at, r, c, tile.rows)
             if matrix.gates:
-                return lanes_of(builder, value, matrix)
-            return value if matrix.own else splat(builder, value, tile.vector)
+                return lanes_of(builder, loaded(builder, matrix, at(r, c)), matrix)
+            return numbers(builder, matrix, at(r, c), tile)
 
         return build(builder, tile, entry)
 
     return tile(matrix, types.intp, types.intp, rows, cols), codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_products(context, total, column, matrix, i, j, anew):
+    """total + column * matrix[i, j:j+cols], the last `anew` shared numbers of it loaded for each product.
+
+    To spread a number over a vector takes up a unit that multiplies or adds, but nothing where a multiplication does it.
+    """
+    need_literal((total, column, matrix, i, j, anew), 5)
+    first = total.cols if matrix.own or not ADDERS else total.cols - anew.literal_value
+
+    def codegen(context, builder, sig, values):
+        at = addresses(context, builder, matrix, values[2:])
+        get, factor = entries(context, builder, total, values[0], total), entries(context, builder, column, values[1], total)
+        once = [numbers(builder, matrix, at(0, c), total) for c in range(first)]
+
+        def entry(r, c):
+            x = once[c] if c < first else numbers(builder, matrix, hidden(builder, at(0, c), "r", r), total)
+            return call(builder, total, "fma", factor(r, 0), x, get(r, c))
+
+        return build(builder, total, entry)
+
+    return total(total, column, matrix, types.intp, types.intp, anew), codegen
 
 
 @intrinsic
