@@ -27,7 +27,7 @@ from mcrace.kernels.tiles import long_own as own
 from mcrace.kernels.tiles import long_shared as shared
 
 COLUMNS, LAST = 2, 3  # vectors of samples in a block: one alone would take half as long again
-SPAN = 5  # pairs of tables, 20 kB in two columns: the nearest cache, of 48, holds the sums of 100 neurons beside them
+SPAN = 10  # pairs of tables at once, half as many in blocks of three: more leave the caches, fewer read and write sums oftener
 DEEP = 256  # terms of a long sum that are taken at once
 FEW, TALL = (TILE, 8) if WIDE else (2, 2)  # neurons in a tile of three columns, and in one of which nothing is held but sums
 HELD = 16  # steps whose gates, residuals and rates are held for C
@@ -128,15 +128,15 @@ def _columns(j, J, args):
     H, at, K, k_at, U, T, places, each, rates, dv, r, on = args
     neurons, pairs = rates.rows, places.cols
     k, state = _block(K, k_at, each.rows, j, J), (_block(H, at, neurons, j, J), rates, dv, r, on)
-    sums, table = own(U, 0, neurons, J), own(T, 0, 2 * SPAN * ROWS, J)
-    passes = (pairs + SPAN - 1) // SPAN
-    for p in range(passes):
-        first, after = pairs * p // passes, pairs * (p + 1) // passes
+    span = SPAN if J == COLUMNS else SPAN // 2
+    sums, table = own(U, 0, neurons, J), own(T, 0, 2 * span * ROWS, J)
+    for first in range(0, pairs, span):
+        after = min(first + span, pairs)
         _tabulate(table, each, k, 2 * first, 2 * (after - first), J)
         for a in range(0, neurons, FEW):
-            u = load(sums, a, 0, FEW, J) if p else zeros(sums, FEW, J)
+            u = load(sums, a, 0, FEW, J) if first else zeros(sums, FEW, J)
             u = sweep(_look, after - first, u, (table, places, a, first))
-            if p + 1 < passes:
+            if after < pairs:
                 store(sums, a, 0, u)
             else:
                 _descend(a, j, J, u, state)

@@ -44,7 +44,7 @@ class GramNetworks:
         self.K, self.H, self.H0, self.C = in_blocks(K), in_blocks(H), in_blocks(H), aligned(H.shape, dtype)
         self.held = aligned((HELD, room), dtype), np.zeros((HELD, room // L, rows), GATES[L]), aligned((HELD, rows), dtype)
         self.places = np.zeros((padded(self.samples, 2 * GROUP) // (2 * GROUP), rows), np.int32)
-        self.rooms = [aligned((size, L), dtype) for size in (2 * SPAN * ROWS * LAST, rows * LAST, rows)]
+        self.rooms = [aligned((size, L), dtype) for size in (2 * SPAN * ROWS * COLUMNS, rows * LAST, rows)]
         self.marks = marks.in_lanes(self.W, self.v, lanes=1)
 
     def advance(self, first: int, etas: np.ndarray, look: bool = False) -> None:
