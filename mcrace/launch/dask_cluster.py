@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
 # Dask has workers hand all memory back at once, and glibc then asks for it anew with every array of some size, page by page.
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(128 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+# Dask looks at its workers' stacks every 10 ms and at itself every 20: 5 % of their time, where all cores have a worker.
+SELDOM = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s",
+          "distributed.admin.system-monitor.interval": "10s"}
+SELDOM_THERE = {"DASK_" + key.upper().replace(".", "__").replace("-", "_"): str(value) for key, value in SELDOM.items()}
 ATTEMPTS = 2  # alone, of a shard whose worker died
 START_SECONDS, STOP_SECONDS = 120, 3
 PATIENCE_SECONDS: float = 600.0  # without any worker
@@ -47,18 +51,21 @@ def local_cluster(workers: int, meanwhile: Callable[[], None]) -> Iterator[Clien
     Workers are programs of their own and not forks, so that an unguarded script may call this.  They take seconds to start:
     `meanwhile` is what this process has to do before they get work.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     _hush()
     options = {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"}  # any port: several runs on one machine
-    cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
-                           silence_logs=50, scheduler_kwargs=options)
+    with dask.config.set(SELDOM):
+        cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None,
+                               silence_logs=50, scheduler_kwargs=options)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--nworkers", str(workers),
                "--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--death-timeout", "60",
                "--host", "127.0.0.1", "--preload", "mcrace.worker"]
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
-    crew = subprocess.Popen(command, env={**MEMORY, **os.environ, **THREADS, **quiet}, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
+    environment = {**MEMORY, **SELDOM_THERE, **os.environ, **THREADS, **quiet}
+    crew = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            stdin=subprocess.DEVNULL, start_new_session=True)
     finished = False
     try:
         with Client(cluster, set_as_default=False) as client:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mcrace.errors import StudyError
 from mcrace.interrupt import REQUEUE
+from mcrace.launch.dask_cluster import SELDOM_THERE
 from mcrace.launch.profile import Profile, printable
 
 System = Literal["slurm", "pbs", "lsf"]
@@ -111,6 +112,7 @@ def dask_script(job: Job) -> str:
         '    { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }',
         "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'",
         "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=critical",
+        f"export {' '.join(f'{name}={value}' for name, value in SELDOM_THERE.items())}",
         'export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$private/certificate.pem"',
         *(f'export DASK_DISTRIBUTED__COMM__TLS__{who}__CERT="$private/certificate.pem" '
           f'DASK_DISTRIBUTED__COMM__TLS__{who}__KEY="$private/key.pem"' for who in CREDENTIALS),

@@ -23,6 +23,7 @@ private='/scratch/o'"'"'brien/my results/jobs/3'/private-$SLURM_JOB_ID-${SLURM_R
     { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'
 export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=critical
+export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL=1s DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL=10s
 export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$private/certificate.pem"
 export DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT="$private/certificate.pem" DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY="$private/key.pem"
 export DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT="$private/certificate.pem" DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY="$private/key.pem"
