@@ -67,15 +67,14 @@ def add_if(u, on, one, x):
 
 @inline
 def _sums(K, R, i, to, sums, more, at, ahead):
-    one, on, new = zeros(sums.D, 1, 1) + 1, gates_of(i, sums.first, sums.rx.rows, ahead), gates_of(at, 0, ahead.f.cols, ahead)
+    on, new = gates_of(i, sums.first, sums.rx.rows, ahead), gates_of(at, 0, ahead.f.cols, ahead)
+    one = zeros(sums.D, 1, 1) + 1
     for a in range(0, TILE, R):
         u = start(sums, to + a, 0, K, R, more)
         if ADDERS and at >= 0:
             w, out = load(ahead.W, at + a, 0, R, K), load(ahead.v, at + a, 0, R, 1)
             for n in range(sums.rx.rows):
                 u = add_if(u, is_on(on, a, n, R), one, load(sums.rx, n, 0, 1, K))
-                _outputs(w, out, a, n, K, R, new, ahead)
-            for n in range(sums.rx.rows, ahead.f.cols):
                 _outputs(w, out, a, n, K, R, new, ahead)
         else:
             for n in range(sums.rx.rows):

@@ -20,7 +20,7 @@ from mcrace.kernels.registers import ADDERS
 from mcrace.kernels.tiles import dot, inline, load, own, part, shared, store, zeros
 
 TILE, SAMPLES = 4, 3  # neurons and samples in a tile
-HALF = 2  # neurons in the last tile, where that is enough
+HALF = 2  # neurons in a last tile, where units of their own add
 FEW, FEW_BYTES = 3, 1 << 20  # inputs, and bytes of z, up to which it is kept
 AT_HAND, SPAN = 1 << 21, 1 << 19  # bytes of r x up to which all of it is at hand, and of parts of it where it is larger
 ONES = 64  # samples at which it is worked out at once where a tile is on, without mask registers
@@ -30,9 +30,9 @@ LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 
 
 def rows_for(neurons, inputs):
-    """How many rows there are for neurons: full tiles, or those and a half."""
-    tile = HALF if ADDERS and inputs > FEW and neurons > TILE else TILE
-    return -(-neurons // tile) * tile
+    """How many rows there are for neurons: full tiles, or those and half a one."""
+    multiple = HALF if ADDERS and inputs > FEW and neurons > TILE else TILE
+    return -(-neurons // multiple) * multiple
 
 
 def room_for(samples, inputs):

@@ -10,6 +10,7 @@ from mcrace.compiled import compiled
 from mcrace.kernels.marks import note
 from mcrace.kernels.one_layer import HALF, NO_MOVE, TILE, Forward, mean_loss, residuals, samples_of, sums_of
 from mcrace.kernels.passes import clear, drifts, forward, forward_through, sum_drifts, sum_first
+from mcrace.kernels.registers import ADDERS
 from mcrace.kernels.tiles import fma, inline, lane_bits, lanes_on, load, own, store, where, zeros
 
 
@@ -77,10 +78,12 @@ def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
             to = i if span < r.cols else 0
             if i:
                 sum_drifts(i, to, sums, first > 0, i - TILE if beside else -1, ahead)
-            if after == r.cols and i + TILE <= rows:
-                _descend(i, TILE, sums.D, to, g, ahead, U, u, eta, method, alive)
-            elif after == r.cols:
+            if after < r.cols:
+                continue
+            if ADDERS and i + TILE > rows:
                 _descend(i, HALF, sums.D, to, g, ahead, U, u, eta, method, alive)
+            else:
+                _descend(i, TILE, sums.D, to, g, ahead, U, u, eta, method, alive)
     if beside:
         forward_through((rows - 1) // TILE * TILE, ahead)
 

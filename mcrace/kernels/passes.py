@@ -21,7 +21,9 @@ from mcrace.kernels.tiles import add_products, dot, fma, gate, inline, load, rel
 
 @inline
 def _term(h, i, k, n, R, anew, ahead):
-    return add_products(h, load(ahead.W, i, k, R, 1), ahead.X.T, k, n, anew)
+    if ADDERS:
+        return add_products(h, load(ahead.W, i, k, R, 1), ahead.X.T, k, n, anew)
+    return fma(load(ahead.W, i, k, R, 1), load(ahead.X.T, k, n, 1, SAMPLES), h)
 
 
 @inline

@@ -453,7 +453,7 @@ def add_products(context, total, column, matrix, i, j, anew):
     To spread a number over a vector takes up a unit that multiplies or adds, but nothing where a multiplication does it.
     """
     need_literal((total, column, matrix, i, j, anew), 5)
-    first = total.cols if matrix.own or not ADDERS else total.cols - anew.literal_value
+    first = total.cols if matrix.own else total.cols - anew.literal_value
 
     def codegen(context, builder, sig, values):
         at = addresses(context, builder, matrix, values[2:])
