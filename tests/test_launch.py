@@ -23,6 +23,7 @@ from mcrace import engine, launch, plan
 from mcrace.completion import complete
 from mcrace.directory import survey
 from mcrace.errors import ShardError, VersionError
+from mcrace.observe import clusters
 from mcrace.worker import Receipt, run_shard
 
 UNLUCKY = 13
@@ -143,6 +144,17 @@ def some_shards() -> list[plan.Shard]:
     """Shards of the small study."""
     study = complete(mcrace.parse_study(studies.race()))
     return list(plan.shards_of(study, study.cells[0], [(0, 40)], 10, ""))
+
+
+def test_warming_up_compiles_what_is_recorded_at_states_of_later_steps(monkeypatch):
+    """Or each worker would compile it."""
+    seen, distances = [], clusters._distances
+    monkeypatch.setattr(clusters, "_distances", lambda W, *rest: (seen.append(W.shape), distances(W, *rest)))
+    engine.warm_up(mcrace.parse_study(studies.race(observables='["loss"]')))
+    assert not seen
+    engine.warm_up(mcrace.parse_study(studies.race(observables='["cluster@level=0.1"]')))
+    assert {shape[1:] for shape in seen} == {(8, 5)}
+
 
 
 def test_no_worker_for_too_long(scheduler, tmp_path):
