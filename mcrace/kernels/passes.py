@@ -113,29 +113,6 @@ def forward(ahead):
 
 
 @inline
-def _first_columns(k, K, carry, args):
-    r, sums, on, more, ahead = args
-    zero, one = zeros(sums.D, 1, K), zeros(sums.D, 1, 1) + 1
-    u = load(sums.D, 0, k, TILE, K) if more else zeros(sums.D, TILE, K)
-    for n in range(sums.rx.rows):
-        x = load(r, 0, sums.first + n, 1, 1) * load(ahead.X, sums.first + n, k, 1, K)
-        store(sums.rx, n, k, x)
-        zero, u = fma(0, x, zero), add_if(u, is_on(on, 0, n, TILE), one, x)
-    store(sums.zero, 0, k, zero)
-    store(sums.D, 0, k, u + zero)
-    return carry
-
-
-@inner
-def sum_first(r, sums, more, ahead):
-    """Put r x of the samples into their room, 0 times its sum, and the drifts of the first tile, added, if asked, to what is
-    there.
-    """
-    on = gates_of(0, sums.first, sums.rx.rows, ahead)
-    sweep_threes(_first_columns, sums.D.cols, 0, (r, sums, on, more, ahead))
-
-
-@inline
 def _add(u, n, a, k, K, R, on, sums):
     return where(load(on, a, n, R, 1), u + load(sums.rx, n, k, 1, K), u)
 
@@ -228,8 +205,52 @@ def _sums_by_products(i, to, sums, more, ahead):
         some = some_of(sums, first, min(ONES, sums.rx.rows - first))
         on = gates_of(i, some.first, some.rx.rows, ahead)
         for n in range(some.rx.rows):
-            store(some.ones, 0, n, where(load(on, 0, n, TILE, 1), one, 0))
+            store(some.ones, 0, n, where(is_on(on, 0, n, TILE), one, 0))
         sweep_threes(_three_columns, sums.D.cols, 0, (to, on, some, more or first > 0))
+
+
+@inline
+def _product(n, k, K, r, sums, ahead):
+    """r x of a sample, put into its room."""
+    x = load(r, 0, sums.first + n, 1, 1) * load(ahead.X, sums.first + n, k, 1, K)
+    store(sums.rx, n, k, x)
+    return x
+
+
+@inline
+def _products(k, K, carry, args):
+    r, sums, _, _, ahead = args
+    zero = zeros(sums.D, 1, K)
+    for n in range(sums.rx.rows):
+        zero = fma(0, _product(n, k, K, r, sums, ahead), zero)
+    store(sums.zero, 0, k, zero)
+    return carry
+
+
+@inline
+def _products_and_columns(k, K, carry, args):
+    r, sums, on, more, ahead = args
+    zero, one = zeros(sums.D, 1, K), zeros(sums.D, 1, 1) + 1
+    u = load(sums.D, 0, k, TILE, K) if more else zeros(sums.D, TILE, K)
+    for n in range(sums.rx.rows):
+        x = _product(n, k, K, r, sums, ahead)
+        zero, u = fma(0, x, zero), add_if(u, is_on(on, 0, n, TILE), one, x)
+    store(sums.zero, 0, k, zero)
+    store(sums.D, 0, k, u + zero)
+    return carry
+
+
+@inner
+def sum_first(r, sums, more, ahead):
+    """Put r x of the samples into their room, 0 times its sum, and the drifts of the first tile, added, if asked, to what is
+    there.
+    """
+    args = r, sums, gates_of(0, sums.first, sums.rx.rows, ahead), more, ahead
+    if WIDE or sums.D.cols <= FEW:
+        sweep_threes(_products_and_columns, sums.D.cols, 0, args)
+    else:
+        sweep_threes(_products, sums.D.cols, 0, args)
+        _sums_by_products(0, 0, sums, more, ahead)
 
 
 @inner
