@@ -279,6 +279,7 @@ def _outcomes(shards: Iterable[Shard], directory: str, workers: int, client: Cli
 
 def warm_up(study: Study) -> None:
     """Compile what the study uses, once, before workers start: a few tiny networks of each sort of cell."""
+    from mcrace.recording import Wanted
     from mcrace.worker import compute
 
     seen = set()
@@ -287,8 +288,9 @@ def warm_up(study: Study) -> None:
         task = config.task.few()
         batch = config.training.batch and min(config.training.batch, 4)  # kernels have room for no more than the samples
         training = config.training.model_copy(update={"steps": 2, "batch": batch})
-        at_states = (f"{name}@final" for name, _, state in (o.partition("@") for o in config.record.observables) if state)
-        observables = tuple(dict.fromkeys((*config.record.observables, *at_states)))  # not all states come in so few steps
+        asked = config.record.observables
+        at_states = {f"{name}@final" for names in Wanted.parse(asked).states.values() for name in names}
+        observables = (*asked, *sorted(at_states.difference(asked)))  # not all states come in so few steps
         record = config.record.model_copy(update={"times": (0, 1, 2), "observables": observables})
         config = replace(config, task=task, training=training, record=record)
         if (key := plan.identity(config, 0)) not in seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, unpack
+from mcrace.kernels.lanes import GATES, aligned, lane_count, lane_flags, orders_in_lanes, pack, pack_samples, padded, unpack
 from mcrace.kernels.marks import InLanes
 from mcrace.kernels.one_layer import AT_HAND, FEW, FEW_BYTES, LOSSES, ONES, SPAN, TILE, Method, Room, room_for, rows_for
 from mcrace.kernels.one_layer_training import gradients, train, train_on_batches
@@ -112,12 +112,12 @@ def _room_for_gates(rows: int, samples: int, inputs: int, dtype: np.dtype) -> np
     """Where training keeps which neurons are on: bits, or with few inputs z."""
     lanes = lane_count(dtype)
     if not WIDE and inputs <= FEW and rows * samples * VECTOR <= FEW_BYTES:
-        return aligned((-(-rows // TILE), samples, TILE, lanes), dtype)
+        return aligned((padded(rows, TILE) // TILE, samples, TILE, lanes), dtype)
     return _room_for_bits(rows, samples, lanes)
 
 
 def _room_for_bits(rows: int, samples: int, lanes: int) -> np.ndarray:
-    return np.zeros((-(-rows // TILE), samples, TILE), GATES[lanes])
+    return np.zeros((padded(rows, TILE) // TILE, samples, TILE), GATES[lanes])
 
 
 class Samples:

@@ -37,17 +37,14 @@ def sweep_threes(body, count, carry, args):
 
 @inline
 def sweep_fours(body, count, carry, args):
-    """The same, but threes with a four before them, or a two after them, where their number is no multiple of three."""
-    left = count % 3
-    first = 4 if left == 1 and count > 1 else 0
-    if first == 4:
+    """The same of at least two, in threes, with a four before them or a two after them where the threes do not go round."""
+    first = 4 if count % 3 == 1 else 0
+    if first:
         carry = body(0, 4, carry, args)
     for k in range(first, count - 2, 3):
         carry = body(k, 3, carry, args)
-    if left == 2:
+    if count % 3 == 2:
         carry = body(count - 2, 2, carry, args)
-    if count == 1:
-        carry = body(0, 1, carry, args)
     return carry
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numba.extending import overload
 
 from mcrace.kernels.elementary import exp, softplus
+from mcrace.kernels.lanes import padded
 from mcrace.kernels.registers import ADDERS
 from mcrace.kernels.tiles import dot, inline, load, own, part, shared, store, zeros
 
@@ -32,12 +33,12 @@ LOSSES = {"mse": MSE, "logistic": LOGISTIC}
 def rows_for(neurons, inputs):
     """How many rows there are for neurons: full tiles, or those and half a one."""
     multiple = HALF if ADDERS and inputs > FEW and neurons > TILE else TILE
-    return -(-neurons // multiple) * multiple
+    return padded(neurons, multiple)
 
 
 def room_for(samples, inputs):
     """How many samples there is room for: a multiple of what tiles take at once, but one by one where inputs are few."""
-    return samples if inputs <= FEW else -(-samples // SAMPLES) * SAMPLES
+    return samples if inputs <= FEW else padded(samples, SAMPLES)
 
 
 class Method(NamedTuple):

@@ -89,12 +89,18 @@ def _step(r, room, g, ahead, U, u, eta, method, alive, beside):
 
 
 @inline
+def _gates(on, m, samples):
+    """Room for the gates of m neurons, some of its last tile perhaps unused."""
+    return own(on, 0, (m + TILE - 1) // TILE * samples, TILE)
+
+
+@inline
 def _ahead(W, v, X, f, on, g):
     """The pass forward of group g."""
     _, m, d, _ = W.shape
     size = f.shape[0]
     return Forward(own(W, g * m * d, m, d), own(v, g * m, m, 1), samples_of(X, g, size, d), own(f, 0, 1, size),
-                   own(on, 0, (m + TILE - 1) // TILE * size, TILE))
+                   _gates(on, m, size))
 
 
 @compiled
@@ -159,7 +165,7 @@ def train_on_batches(W, v, U, u, room, X, y, samples, f, on, etas, method, marks
                 _watch(marks, g, first + t, ahead.f, samples_of(y, g, 1, whole), 1 / samples, method.loss, W, v)
             if t < len(etas):
                 count = gather(all_X[g % len(all_X)], all_y[g % len(all_y)], orders[g, t], batch_X, batch_y)
-                few = Forward(w, out, x, own(f, 0, 1, size), own(on, 0, (m + TILE - 1) // TILE * size, TILE))
+                few = Forward(w, out, x, own(f, 0, 1, size), _gates(on, m, size))
                 forward(few)
                 residuals(few.f, target, 1 / count, method.loss)
                 _step(few.f, room, g, few, U, u, etas[t], method, marks.alive[g], False)

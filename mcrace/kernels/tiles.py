@@ -180,6 +180,17 @@ def _rectified(builder, tile, x):
 relu = elementwise(_rectified, 1)  # one operation; a NaN stays a NaN
 
 
+def _summed(builder, out, wide, x, y, start=None):
+    """Products of entries, summed in order along the axes where `out` has size 1, from `start` or from the first on."""
+    total = {}
+    for r in range(wide.rows):
+        for k in range(wide.cols):
+            at = r % out.rows, k % out.cols
+            before = total.get(at) or (start and start(r, k))
+            total[at] = call(builder, out, "fma", x(r, k), y(r, k), before) if before else builder.fmul(x(r, k), y(r, k))
+    return build(builder, out, lambda r, k: total[r, k])
+
+
 @intrinsic
 def dot(context, a, b, c):
     """c plus the products a*b summed, in order, along the axes where c has size 1."""
@@ -187,32 +198,20 @@ def dot(context, a, b, c):
 
     def codegen(context, builder, sig, values):
         x, y, start = (entries(context, builder, t, v, wide) for t, v in zip((a, b, c), values))
-        total = {}
-        for r in range(wide.rows):
-            for k in range(wide.cols):
-                at = r % c.rows, k % c.cols
-                total[at] = call(builder, c, "fma", x(r, k), y(r, k), total.get(at) or start(r, k))
-        return build(builder, c, lambda r, k: total[r, k])
+        return _summed(builder, c, wide, x, y, start)
 
     return c(a, b, c), codegen
 
 
 @intrinsic
 def dots(context, a, b):
-    """As `dot` along the columns, but without a c: the first product is where sums start."""
+    """The products a*b summed, in order, along the columns, from the first on."""
     wide = broadcast((a, b))
     out = wide.shaped(wide.rows, 1)
 
     def codegen(context, builder, sig, values):
         x, y = (entries(context, builder, t, v, wide) for t, v in zip((a, b), values))
-
-        def entry(r, _):
-            total = builder.fmul(x(r, 0), y(r, 0))
-            for k in range(1, wide.cols):
-                total = call(builder, out, "fma", x(r, k), y(r, k), total)
-            return total
-
-        return build(builder, out, entry)
+        return _summed(builder, out, wide, x, y)
 
     return out(a, b), codegen
 
@@ -397,32 +396,30 @@ def hidden(builder, value, register, number):
     return builder.call(ir.InlineAsm(kind, "", f"={register},0,i", False), [value, INT(number)], attrs=("readnone", "nounwind"))
 
 
+def loaded(builder, matrix, place, kind):
+    """What stands at a place of a matrix, as a number or a vector of some kind."""
+    value = builder.load(builder.bitcast(place, kind.as_pointer()))
+    value.align = matrix.dtype.bitwidth // 8
+    return value
+
+
 def gates_beside(builder, matrix, at, r, c, rows):
     """The gates at a place, from one load of as many that lie side by side as 32 bits hold: these load as quickly as one."""
     first = r // (32 // matrix.lanes) * (32 // matrix.lanes)
     count = min(32 // matrix.lanes, rows - first)
     bits = ir.IntType(count * matrix.lanes)
-    value = builder.load(builder.bitcast(at(first, c), bits.as_pointer()))
-    value.align = matrix.dtype.bitwidth // 8
-    vector = builder.bitcast(value, ir.VectorType(SCALAR[BIT], bits.width))
+    vector = builder.bitcast(loaded(builder, matrix, at(first, c), bits), ir.VectorType(SCALAR[BIT], bits.width))
     if ADDERS and count > 1:
         vector = hidden(builder, vector, "k", first)
     lanes = ir.Constant(ir.VectorType(INT, matrix.lanes), [(r - first) * matrix.lanes + lane for lane in range(matrix.lanes)])
     return builder.shuffle_vector(vector, vector, lanes)
 
 
-def loaded(builder, matrix, place):
-    """What stands at a place."""
-    memory = ir.VectorType(SCALAR[matrix.dtype], matrix.lanes) if matrix.own and not matrix.gates else SCALAR[matrix.dtype]
-    value = builder.load(builder.bitcast(place, memory.as_pointer()))
-    value.align = matrix.dtype.bitwidth // 8
-    return value
-
-
 def numbers(builder, matrix, place, tile):
     """What stands at a place, as a vector."""
-    value = loaded(builder, matrix, place)
-    return value if matrix.own else splat(builder, value, tile.vector)
+    if matrix.own:
+        return loaded(builder, matrix, place, tile.vector)
+    return splat(builder, loaded(builder, matrix, place, SCALAR[matrix.dtype]), tile.vector)
 
 
 @intrinsic(prefer_literal=True)
@@ -438,7 +435,7 @@ def load(context, matrix, i, j, rows, cols):
             if matrix.gates and WIDE and matrix.flipped:
                 return gates_beside(builder, matrix, at, r, c, tile.rows)
             if matrix.gates:
-                return lanes_of(builder, loaded(builder, matrix, at(r, c)), matrix)
+                return lanes_of(builder, loaded(builder, matrix, at(r, c), SCALAR[matrix.dtype]), matrix)
             return numbers(builder, matrix, at(r, c), tile)
 
         return build(builder, tile, entry)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from mcrace.errors import StudyError
 from mcrace.interrupt import REQUEUE
-from mcrace.launch.dask_cluster import SELDOM_THERE
+from mcrace.launch.dask_cluster import SELDOM_THERE, THREADS
 from mcrace.launch.profile import Profile, printable
 
 System = Literal["slurm", "pbs", "lsf"]
@@ -112,11 +112,11 @@ def dask_script(job: Job) -> str:
         '    { echo "mcrace: openssl made no credentials:"; cat "$private/openssl.log"; exit 1; }',
         "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='[]'",
         "export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]' DASK_LOGGING__DISTRIBUTED=critical",
-        f"export {' '.join(f'{name}={value}' for name, value in SELDOM_THERE.items())}",
+        _export(SELDOM_THERE),
         'export DASK_DISTRIBUTED__COMM__TLS__CA_FILE="$private/certificate.pem"',
         *(f'export DASK_DISTRIBUTED__COMM__TLS__{who}__CERT="$private/certificate.pem" '
           f'DASK_DISTRIBUTED__COMM__TLS__{who}__KEY="$private/key.pem"' for who in CREDENTIALS),
-        "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1",
+        _export(THREADS),
         "",
         f"{python} -m distributed.cli.dask_scheduler --protocol tls:// --port 0 --no-dashboard \\",
         f'    --dashboard-address 127.0.0.1:0 --scheduler-file "$private/scheduler.json"{interface} &',
@@ -130,6 +130,10 @@ def dask_script(job: Job) -> str:
                   'for _ in {1..100}; do kill -0 "$workers" 2>/dev/null || break; sleep 0.1; done',
                   'kill "$workers" 2>/dev/null', 'wait "$workers" "$scheduler"', 'rm -rf "$private"'),
         *_again(job)])
+
+
+def _export(values: dict[str, str]) -> str:
+    return f"export {' '.join(f'{name}={value}' for name, value in values.items())}"
 
 
 def quoted(text: str) -> str:
